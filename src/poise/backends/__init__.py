@@ -1,0 +1,12 @@
+"""The only callers of models. Each back-end makes one attempt a call (see ``types.Backend``)."""
+
+from __future__ import annotations
+
+from poise.backends.http import Http
+from poise.backends.llamacpp import LlamaCpp
+from poise.backends.scripted import Scripted
+from poise.backends.stored import Stored
+
+__all__ = ["BACKENDS", "Http", "LlamaCpp", "Scripted", "Stored"]
+
+BACKENDS = {"http": Http, "llamacpp": LlamaCpp, "scripted": Scripted, "stored": Stored}

@@ -1,0 +1,292 @@
+"""The public fake: a back-end whose every reply, delay and failure is written down beforehand.
+
+For tests, documentation and measuring what ``solve`` itself costs. What is drawn comes from
+``draws``, how long it takes from ``latency``, what goes wrong from ``faults``::
+
+    Scripted("12")                                        # every draw says 12
+    Scripted(["12", "13", "12"])                          # three draws for any question
+    Scripted({"q1": ["12", "13"], "q2": ["7"]})           # draws by question id
+    Scripted(lambda request, index: f"{request.seed}")    # a function of request and index
+
+The same script gives the same replies under any concurrency, because a draw is addressed by its
+index (``request.first_index`` + place in the request), never by when it was asked for.
+
+It does not know: models, tokenizers (a token is a word), retries, clocks other than the event
+loop's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from poise.errors import BackendError, Exhausted, Rejected, StreamCut, UsageError
+from poise.types import Batch, Capabilities, Meter, Reply, Request, TokenLogprobs, Usage
+
+__all__ = ["Draws", "Fail", "Fault", "Faults", "Hang", "Miscount", "NoLogprobs", "Scripted", "Slow"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """The call raises ``error`` (``Fail(RateLimited, retry_after=2)``, ``Fail(Unauthorized)``, …).
+
+    ``after_tokens`` completion tokens arrive first, spread over ``seconds`` >= 0; with StreamCut
+    that is a reply that breaks off. ``retry_after``: seconds, as a server may state them.
+    """
+
+    error: type[BackendError] = StreamCut
+    after_tokens: int = 0
+    seconds: float = 0.0
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hang:
+    """``after_tokens`` tokens arrive, and then nothing, until the call is cancelled."""
+
+    after_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """The reply is right and takes ``seconds`` >= 0 longer; its tokens spread over all of it."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class NoLogprobs:
+    """The reply comes without the log-probabilities that were asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Miscount:
+    """The batch holds ``n`` >= 0 replies, however many were asked for."""
+
+    n: int
+
+
+Fault = Fail | Hang | Slow | NoLogprobs | Miscount
+"""Everything that can be made to go wrong with one call."""
+
+Draws = (
+    str
+    | Sequence[str | Reply]
+    | Mapping[str, Sequence[str | Reply]]
+    | Callable[[Request, int], str | Reply]
+)
+"""What is drawn: one text for ever, texts by index, texts by question and index, or a function."""
+
+Faults = Callable[[Request, int], Fault | None] | Sequence[Fault | None]
+"""What goes wrong: a function of the request and of how often it was tried before (0 the first
+time), or one entry for each call in the order of the calls, none after the last entry."""
+
+PROGRESS_STEPS = 32
+"""How often, at most, a call with latency reports to its meter: fine enough to cancel in between,
+coarse enough that many calls at once do not crowd the event loop."""
+
+
+class Scripted:
+    """A ``Backend`` that plays a script.
+
+    ``draws``: a text is a reply of as many tokens as it has words, cut at ``max_tokens`` of the
+    decoding; a ``Reply`` is given as it stands. ``latency``: seconds >= 0 a draw takes, or a
+    function of request and index; a batch takes as long as its slowest draw, and with 0 the call
+    never gives up the event loop. ``capabilities`` are kept to: more draws in one request than
+    ``n`` are rejected, log-probabilities are given only if asked for and possible.
+
+    For tests to look at: ``calls`` every request in order, faulty ones included; ``cancelled`` how
+    many calls were cancelled; ``in_flight`` and ``most_in_flight`` how many run, and ever ran, at
+    once; ``closed`` whether ``aclose`` was called.
+    """
+
+    engine = "scripted"
+
+    def __init__(
+        self,
+        draws: Draws,
+        *,
+        model: str = "scripted",
+        latency: Callable[[Request, int], float] | float = 0.0,
+        faults: Faults = (),
+        capabilities: Capabilities = Capabilities(n=128, logprobs=20, seed=True),
+    ):
+        if not callable(latency) and not (math.isfinite(latency) and latency >= 0):
+            raise UsageError(f"latency={latency}: must be a finite number of seconds >= 0")
+        self.model = model
+        self.calls: list[Request] = []
+        self.cancelled = self.in_flight = self.most_in_flight = 0
+        self.closed = False
+        self._draw = _reader(draws)
+        self._latency = latency
+        self._faults = faults
+        self._capabilities = capabilities
+        self._tries: Counter[tuple[str, int, int | None]] = Counter()
+
+    async def capabilities(self) -> Capabilities:
+        """What the script was told to be capable of."""
+        return self._capabilities
+
+    async def sample(self, request: Request, meter: Meter | None = None) -> Batch:
+        """Play one call. Raises BackendError where the script says so or has no more draws.
+
+        Where only the first of several draws exist the batch is short; Exhausted is raised once
+        none is left.
+        """
+        fault = self._fault(request)
+        self.calls.append(request)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            return await self._play(request, fault, meter)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.in_flight -= 1
+
+    async def aclose(self) -> None:
+        """Note that it was closed; a script holds nothing to give back."""
+        self.closed = True
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _fault(self, request: Request) -> Fault | None:
+        if not callable(self._faults):
+            place = len(self.calls)
+            return self._faults[place] if place < len(self._faults) else None
+        call = (request.question_id, request.first_index, request.seed)
+        tried = self._tries[call]
+        self._tries[call] += 1
+        return self._faults(request, tried)
+
+    async def _play(self, request: Request, fault: Fault | None, meter: Meter | None) -> Batch:
+        if isinstance(fault, Fail):
+            await _arrive([(fault.after_tokens, fault.seconds)], meter)
+            said = f"scripted fault {fault.error.__name__} on question {request.question_id!r}"
+            raise fault.error(said, retry_after=fault.retry_after)
+        if isinstance(fault, Hang):
+            await _arrive([(fault.after_tokens, 0.0)], meter)
+            await asyncio.Event().wait()
+        if request.n > self._capabilities.n:
+            raise Rejected(f"n={request.n}: at most {self._capabilities.n} draws in one request")
+        drawn = self._replies(request, fault)
+        late = fault.seconds if isinstance(fault, Slow) else 0.0
+        first = request.first_index
+        seconds = [self._seconds(request, first + i) + late for i in range(len(drawn))]
+        counts = [reply.tokens for reply in drawn]
+        await _arrive([(n or 0, s) for n, s in zip(counts, seconds, strict=True)], meter)
+        known = [n for n in counts if n is not None]
+        completion = sum(known) if len(known) == len(counts) else None
+        return Batch(tuple(drawn), Usage(_prompt_tokens(request), completion))
+
+    def _replies(self, request: Request, fault: Fault | None) -> list[Reply]:
+        n = fault.n if isinstance(fault, Miscount) else request.n
+        top = self._capabilities.logprobs
+        if request.logprobs is None or isinstance(fault, NoLogprobs):
+            top = None
+        elif top is not None:
+            top = min(top, request.logprobs)
+        drawn: list[Reply] = []
+        for index in range(request.first_index, request.first_index + n):
+            try:
+                said = self._draw(request, index)
+            except Exhausted:
+                if not drawn:
+                    raise
+                break
+            reply = _reply(said, request) if isinstance(said, str) else said
+            if top is None:
+                reply = replace(reply, logprobs=None)
+            elif reply.logprobs is None and reply.text is not None:
+                reply = replace(reply, logprobs=_logprobs(reply.text, top))
+            drawn.append(reply)
+        return drawn
+
+    def _seconds(self, request: Request, index: int) -> float:
+        return self._latency(request, index) if callable(self._latency) else self._latency
+
+
+async def _arrive(parts: Sequence[tuple[int, float]], meter: Meter | None) -> None:
+    """Let (tokens, seconds) of each reply pass side by side, telling the meter on the way."""
+    total = max((seconds for _, seconds in parts), default=0.0)
+    tokens = sum(count for count, _ in parts)
+    told = 0
+    if total > 0:
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        steps = max(1, min(tokens, PROGRESS_STEPS)) if meter is not None else 1
+        for step in range(1, steps + 1):
+            # Against the start and not the last step, or the sleeps' lateness would add up.
+            await asyncio.sleep(start + total * step / steps - loop.time())
+            due = sum(
+                count if seconds <= 0 else min(count, int(count * total * step / steps / seconds))
+                for count, seconds in parts
+            )
+            if meter is not None and due > told:
+                meter.received(due - told)
+                told = due
+    if meter is not None and tokens > told:
+        meter.received(tokens - told)
+
+
+def _reader(draws: Draws) -> Callable[[Request, int], str | Reply]:
+    """The one function that every shape of ``draws`` comes down to."""
+    if callable(draws):
+        return draws
+    if isinstance(draws, str):
+        return lambda _request, _index: draws
+
+    def listed(request: Request, index: int) -> str | Reply:
+        asked = request.question_id
+        if isinstance(draws, Mapping) and asked not in draws:
+            raise Rejected(f"the script has no draws for question {asked!r}")
+        texts = draws[asked] if isinstance(draws, Mapping) else draws
+        if index >= len(texts):
+            raise Exhausted(
+                f"the script holds only {len(texts)} draws for question {asked!r}; "
+                f"draw at most {len(texts)}"
+            )
+        return texts[index]
+
+    return listed
+
+
+def _reply(text: str, request: Request) -> Reply:
+    words = _words(text)
+    limit = request.decoding.get("max_tokens")
+    if limit is not None and len(words) > limit:
+        return Reply("".join(words[:limit]), finish="length", tokens=limit)
+    return Reply(text, finish="stop", tokens=len(words))
+
+
+def _words(text: str) -> list[str]:
+    """Words with the white space before them (the last one: also after), so that they join up."""
+    return re.findall(r"\s*\S+(?:\s+\Z)?", text)
+
+
+def _logprobs(text: str, top: int) -> TokenLogprobs:
+    """Made-up log-probabilities that depend on each word alone; the word itself ranks first."""
+    words = tuple(_words(text))
+    # From .50 to .99, so that no alternative, each half of what the one before it left, is above.
+    probabilities = [0.5 + zlib.crc32(word.encode()) % 50 / 100 for word in words]
+    chosen = tuple(math.log(p) for p in probabilities)
+    if top == 0:
+        return TokenLogprobs(words, chosen)
+    listed = tuple(
+        (
+            (word, math.log(p)),
+            *((f"{word}~{rank}", math.log((1 - p) / 2**rank)) for rank in range(1, top)),
+        )
+        for word, p in zip(words, probabilities, strict=True)
+    )
+    return TokenLogprobs(words, chosen, listed)
+
+
+def _prompt_tokens(request: Request) -> int:
+    return sum(len(str(message.get("content") or "").split()) for message in request.messages)

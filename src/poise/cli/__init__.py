@@ -1,0 +1,85 @@
+"""The command line: one verb per file, loaded only when it is called.
+
+``poise --help`` must start at once, so the list of verbs stands here and nothing heavy is imported
+to print it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+__all__ = ["VERBS", "main"]
+
+VERBS = {
+    "ask": "One question: an answer, and how sure.",
+    "run": "A file of questions: results, sampling each only as much as it needs.",
+    "sample": "A file of questions: a pool file with N samples of each.",
+}
+
+
+class _Verbs(TyperGroup):
+    """Imports a verb's module when it is called; lists verbs without importing any."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        if cmd_name not in VERBS:
+            return None
+        return TyperCommand(name=cmd_name, help=VERBS[cmd_name], rich_markup_mode=None)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in VERBS:
+            module = importlib.import_module(f"poise.cli.{name}")
+            app = typer.Typer(add_completion=False, rich_markup_mode=None)
+            app.command(name, help=module.__doc__)(getattr(module, name))
+            command = typer.main.get_command(app)
+            command.name = name
+        return name, command, rest
+
+
+app = typer.Typer(
+    cls=_Verbs,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version and stop."),  # noqa: FBT001, FBT003
+) -> None:
+    """A probability you can trust on a language model's answer, and compute spent by it."""
+    if version:
+        from importlib.metadata import version as installed  # noqa: PLC0415 - only if asked
+
+        print(f"poise {installed('poise')}")  # noqa: T201
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point: one line per error, exit codes as documented (see ``errors``)."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output went away; there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        code = getattr(error, "exit_code", None)
+        if code is None:
+            raise
+        print(f"poise: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+        sys.exit(code)

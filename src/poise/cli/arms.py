@@ -1,0 +1,137 @@
+"""From flags and configuration to an arm and what goes with it; the same for every verb."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from poise.backends import Http, LlamaCpp, Stored
+from poise.backends.llamacpp import DECODING, PROMPT
+from poise.config import Alias, Config, environment_key, load
+from poise.errors import UsageError
+from poise.policies import Policy, parse_policy
+from poise.spend import Ledger, Limits
+from poise.types import Arm, Backend, Kind, Prompt
+
+__all__ = ["ArmFlags", "Chosen", "budget", "choose", "limits"]
+
+GGUF_DECODING: dict[str, Any] = {**DECODING, "max_tokens": 512}
+HTTP_DECODING: dict[str, Any] = {"temperature": 0.8, "max_tokens": 512}
+
+
+@dataclass(frozen=True, slots=True)
+class ArmFlags:
+    """What the command line said about the arm; None where it said nothing."""
+
+    model: str | None = None
+    base_url: str | None = None
+    api_key_env: str | None = None
+    policy: str | None = None
+    kind: Kind | None = None
+    temperature: float | None = None
+    system: str | None = None
+    reply_tokens: int | None = None
+    max_samples: int | None = None
+    config: Path | None = None
+    concurrency: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The arm, the policy and the answer kind (None: take the file's, or infer)."""
+
+    arm: Arm
+    policy: Policy
+    kind: Kind | None
+
+
+def choose(flags: ArmFlags) -> Chosen:
+    """The arm that flags and configuration name: flags first, then the alias, then defaults.
+
+    Raises UsageError for what makes no sense, ConfigError for the file, ModelMissing when the
+    embedded model is wanted and absent. Nothing is opened or sent yet.
+    """
+    config = load(flags.config)
+    alias = config.find_alias(flags.model) or Alias(name="", model=flags.model)
+    if flags.base_url is not None and alias.upstream is not None:
+        raise UsageError(f"--base-url and the alias {alias.name!r} name two servers; give one")
+    # A wrong policy or cap should be said before a model is looked for.
+    policy = parse_policy(flags.policy or alias.policy or "beta", flags.max_samples)
+    backend, decoding, prompt = _backend(flags, alias, config)
+    decoding = {**decoding, **alias.decoding}
+    if flags.temperature is not None:
+        decoding["temperature"] = flags.temperature
+    if flags.reply_tokens is not None:
+        decoding["max_tokens"] = flags.reply_tokens
+    length = decoding.get("max_tokens", 1)
+    if not isinstance(length, int) or not 1 <= length <= 1_000_000:
+        raise UsageError(f"--reply-tokens {length}: must be 1 to 1000000")
+    prompt = alias.prompt(prompt)
+    if flags.system is not None:
+        prompt = Prompt(flags.system, prompt.examples)
+    price = config.price(alias.model)
+    return Chosen(Arm(backend, decoding, prompt, price), policy, flags.kind or alias.kind)
+
+
+def _backend(
+    flags: ArmFlags, alias: Alias, config: Config
+) -> tuple[Backend, Mapping[str, Any], Prompt]:
+    model = alias.model
+    if flags.base_url is not None:
+        key = environment_key(flags.api_key_env)
+        server = Http(flags.base_url, model, api_key=key, concurrency=4 * flags.concurrency)
+        return server, HTTP_DECODING, Prompt()
+    if alias.upstream is not None:
+        upstream = config.find_upstream(alias.upstream)
+        server = Http(
+            upstream.base_url,
+            model,
+            api_key=environment_key(upstream.key_env),
+            concurrency=upstream.concurrency,
+            per_second=upstream.per_second,
+            timeout=upstream.timeout,
+        )
+        return server, HTTP_DECODING, Prompt()
+    if model is not None and model.startswith("stored:"):
+        pool = Stored.open(model.removeprefix("stored:"))
+        return pool, dict(pool.decoding or {}), Prompt()
+    if model is None or model.endswith(".gguf"):
+        wanted = config.embedded
+        engine = LlamaCpp(model, slots=wanted.slots, context=wanted.context, threads=wanted.threads)
+        own = model is None
+        return (engine, DECODING, PROMPT) if own else (engine, GGUF_DECODING, Prompt())
+    raise UsageError(
+        f"-m {model}: neither an alias of the configuration, a .gguf file nor stored:FILE;"
+        " a model on a server also needs --base-url"
+    )
+
+
+def limits(
+    max_samples: int | None,
+    max_tokens: int | None,
+    max_seconds: float | None,
+    max_usd: float | None,
+) -> Limits:
+    """Hard caps for each question. Raises UsageError for a cap that is not above 0."""
+    return Limits(max_samples, max_tokens, max_seconds, max_usd)
+
+
+def budget(text: str | None, arm: Arm) -> Ledger | None:
+    """The ledger of a whole file from ``5000samples``, ``2e5tokens`` or ``3usd``."""
+    if text is None:
+        return None
+    for unit in ("samples", "tokens", "usd"):
+        if text.endswith(unit):
+            try:
+                amount = float(text.removesuffix(unit))
+                whole = 0 if unit == "usd" else int(amount)
+            except (ValueError, OverflowError):
+                break
+            if unit == "usd":
+                return Ledger(Limits(max_usd=amount), arm.price)
+            if unit == "tokens":
+                return Ledger(Limits(max_tokens=whole), arm.price)
+            return Ledger(Limits(max_samples=whole), arm.price)
+    raise UsageError(f"--budget {text}: write a number and a unit: 5000samples, 2e5tokens or 3usd")

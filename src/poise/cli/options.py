@@ -1,0 +1,86 @@
+"""The flags that several verbs share, each spelled and explained once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from poise.types import Kind
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "-m",
+        "--model",
+        help="Model name on the server, an alias of the configuration, a .gguf file, or"
+        " stored:POOL.jsonl. Default: the embedded model.",
+    ),
+]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option("--base-url", help="An OpenAI-compatible server, e.g. http://localhost:8000/v1."),
+]
+KeyEnv = Annotated[
+    str | None,
+    typer.Option("--api-key-env", help="Environment variable that holds the server's key."),
+]
+Policy = Annotated[
+    str | None,
+    typer.Option(
+        "--policy",
+        help="Stop rule: fixed, beta[:threshold=0.95] or window[:width=5]. Default: beta.",
+    ),
+]
+KindFlag = Annotated[
+    Kind | None,
+    typer.Option("--kind", help="What sort of answer is wanted; default: the file's, or inferred."),
+]
+Temperature = Annotated[
+    float | None, typer.Option("--temperature", min=0.0, max=10.0, help="Default: 0.8.")
+]
+System = Annotated[str | None, typer.Option("--system", help="System message of the arm.")]
+MaxSamples = Annotated[
+    int | None,
+    typer.Option(
+        "--max-samples", help="Most samples per question. Default: the policy's own (beta: 40)."
+    ),
+]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-tokens",
+        help="Cap on all tokens of a question, prompts and replies of every sample.",
+    ),
+]
+ReplyTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--reply-tokens", help="Most tokens of one reply. Default: 24 embedded, 512 otherwise."
+    ),
+]
+MaxSeconds = Annotated[
+    float | None, typer.Option("--max-seconds", help="Deadline for each question.")
+]
+MaxUsd = Annotated[
+    float | None,
+    typer.Option("--max-usd", help="Cap per question in dollars; needs [prices] in the config."),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option("--budget", help="Cap for the whole file: 5000samples, 2e5tokens or 3usd."),
+]
+Concurrency = Annotated[int, typer.Option("--concurrency", help="Questions worked on at once.")]
+Limit = Annotated[int | None, typer.Option("--limit", help="Only the first N questions.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an existing output.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Count unusable lines and go on, instead of refusing.")
+]
+Seed = Annotated[int, typer.Option("--seed", help="Fixes every draw the server lets be fixed.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="Configuration file, e.g. poise.toml.")
+]

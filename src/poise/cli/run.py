@@ -1,0 +1,82 @@
+"""Answer a file of questions, sampling each only as much as it needs; one result a line."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from poise.cli import options
+from poise.cli.arms import ArmFlags, budget, choose, limits
+from poise.cli.batch import Batch, Source, work_through
+from poise.cli.table import Table
+from poise.pools import QuestionLine
+from poise.solve import Setting
+from poise.types import Result
+
+
+def run(
+    file: Annotated[str, typer.Argument(help="Question file (JSONL, CSV, Parquet); - is stdin.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: stdout.")] = None,
+    model: options.Model = None,
+    base_url: options.BaseUrl = None,
+    api_key_env: options.KeyEnv = None,
+    policy: options.Policy = None,
+    kind: options.KindFlag = None,
+    temperature: options.Temperature = None,
+    system: options.System = None,
+    max_samples: options.MaxSamples = None,
+    max_tokens: options.MaxTokens = None,
+    reply_tokens: options.ReplyTokens = None,
+    max_seconds: options.MaxSeconds = None,
+    max_usd: options.MaxUsd = None,
+    total_budget: options.Budget = None,
+    concurrency: options.Concurrency = 8,
+    limit: options.Limit = None,
+    resume: options.Resume = False,  # noqa: FBT002 - a flag
+    overwrite: options.Overwrite = False,  # noqa: FBT002 - a flag
+    skip_bad: options.SkipBad = False,  # noqa: FBT002 - a flag
+    seed: options.Seed = 0,
+    table: Annotated[bool, typer.Option("--table", help="Also print a table at the end.")] = False,  # noqa: FBT002
+    quiet: options.Quiet = False,  # noqa: FBT002 - a flag
+    config: options.ConfigFile = None,
+) -> None:
+    """Answer a file of questions."""
+    flags = ArmFlags(
+        model, base_url, api_key_env, policy, kind, temperature, system, reply_tokens, max_samples,
+        config, concurrency,
+    )  # fmt: skip
+    caps = limits(max_samples, max_tokens, max_seconds, max_usd)
+    chosen = choose(flags)
+    source = Source(file, chosen.kind, limit, skip_bad=skip_bad)
+    batch = Batch(
+        chosen.arm,
+        chosen.policy,
+        Setting(seed, caps),
+        budget(total_budget, chosen.arm),
+        concurrency,
+    )
+    rows = Table() if table else None
+
+    def record(line: QuestionLine, result: Result) -> Mapping[str, Any]:
+        if rows is not None:
+            rows.add(line.question, result)
+        return result.to_dict()
+
+    summary = asyncio.run(
+        work_through(
+            source,
+            batch,
+            output,
+            record=record,
+            header={"verb": "run"},
+            resume=resume,
+            overwrite=overwrite,
+            quiet=quiet,
+        )
+    )
+    if rows is not None:
+        rows.print(summary)

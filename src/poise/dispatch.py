@@ -1,0 +1,210 @@
+"""Calls under way for one question: reserved, sent, retried, accounted for, cancelled.
+
+``Dispatcher.launch`` sends draws, several to a request where the back-end can, and each call runs
+as a task. Every attempt is reserved in the ledger before it is sent, also a retry, so a cap holds
+whatever fails. ``wait`` hands back what arrived; ``cancel`` ends the rest and charges it. It does
+not know: answers, votes, stop rules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import stamina
+
+from poise.errors import BackendError, CapReached, MalformedReply, UsageError
+from poise.spend import Ledger, Reservation, Usage, prompt_bound
+from poise.types import Arm, Batch, Capabilities, Question, Reply, Request
+
+__all__ = ["Arrival", "Dispatcher", "OnReserve", "derive_seed"]
+
+LONGEST_WAIT = 60.0
+"""Seconds; a server that asks for a longer pause before a retry is treated as refusing."""
+
+OnReserve = Callable[[str, Reservation], None]
+"""Told of each reservation with the question's id, before the call is sent."""
+
+
+def derive_seed(seed: int, question_id: str, index: int) -> int:
+    """A 31-bit seed for draw ``index`` of a question: draws differ, and the same call repeats.
+
+    Servers take signed 32-bit seeds at least; where one request draws several, they count up from
+    the one given.
+    """
+    digest = hashlib.blake2b(f"{seed}\0{question_id}\0{index}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest) & 0x7FFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One draw that came to its end: a reply, or the error that kept it from coming."""
+
+    index: int
+    reply: Reply | None
+    error: BackendError | CapReached | None = None
+    seconds: float = 0.0
+    seed: int | None = None
+
+
+class _Count:
+    """A meter: completion tokens received of one call."""
+
+    __slots__ = ("tokens",)
+
+    def __init__(self) -> None:
+        self.tokens = 0
+
+    def received(self, tokens: int) -> None:
+        self.tokens += tokens
+
+
+class Dispatcher:
+    """The calls of one question on one arm.
+
+    ``attempts``: how often a retryable failure is tried in all. ``error`` is the last final
+    failure; ``failures`` counts calls that failed for good.
+    """
+
+    def __init__(
+        self,
+        question: Question,
+        arm: Arm,
+        capabilities: Capabilities,
+        ledger: Ledger,
+        *,
+        seed: int,
+        attempts: int,
+        logprobs: int | None,
+        on_reserve: OnReserve | None,
+    ):
+        self._question, self._arm, self._ledger = question, arm, ledger
+        self._capabilities, self._seed, self._attempts = capabilities, seed, attempts
+        self._on_reserve = on_reserve
+        self._messages = arm.prompt.messages(question)
+        self._prompt_bound = prompt_bound(self._messages)
+        self._max_tokens = int(arm.decoding.get("max_tokens", 0))
+        if not self._max_tokens and ledger.caps_tokens:
+            raise UsageError("a cap on tokens or dollars needs max_tokens in the arm's decoding")
+        top = capabilities.logprobs
+        self._logprobs = None if logprobs is None or top is None else min(logprobs, top)
+        self._tasks: set[asyncio.Task[list[Arrival]]] = set()
+        self.launched = 0
+        self.failures = 0
+        self.rounds = 0
+        self.error: BackendError | CapReached | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether any call is under way."""
+        return bool(self._tasks)
+
+    def launch(self, draws: int) -> int:
+        """Send up to ``draws`` more draws, as far as the caps leave room; returns how many."""
+        room = self._ledger.room(draws, self._prompt_bound, self._max_tokens)
+        left = room
+        while left > 0:
+            n = min(left, self._capabilities.n)
+            reservation = self._reserve(n)
+            call = self._call(self.launched, n, reservation)
+            self._tasks.add(asyncio.create_task(call))
+            self.launched += n
+            left -= n
+        self.rounds += room > 0
+        return room
+
+    async def wait(self, seconds: float | None) -> list[Arrival]:
+        """What arrived next; empty when ``seconds`` ran out first (None: no limit)."""
+        done, _ = await asyncio.wait(
+            self._tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+        self._tasks -= done
+        arrivals = [arrival for task in done for arrival in task.result()]
+        for task in done:
+            *_, last = task.result()
+            if last.error is not None:
+                self.error = last.error
+                self.failures += all(arrival.reply is None for arrival in task.result())
+        return sorted(arrivals, key=lambda arrival: arrival.index)
+
+    async def cancel(self) -> None:
+        """End every call under way; each is charged as far as it got."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _reserve(self, n: int) -> Reservation:
+        reservation = self._ledger.reserve(n, self._prompt_bound, self._max_tokens)
+        if self._on_reserve is not None:
+            self._on_reserve(self._question.id, reservation)
+        return reservation
+
+    async def _call(self, first: int, n: int, reservation: Reservation) -> list[Arrival]:
+        """One request through to its last attempt, as arrivals of all its draws."""
+        seeded = self._capabilities.seed
+        seed = derive_seed(self._seed, self._question.id, first) if seeded else None
+        request = Request(
+            self._messages,
+            self._arm.decoding,
+            n=n,
+            seed=seed,
+            logprobs=self._logprobs,
+            question_id=self._question.id,
+            first_index=first,
+        )
+        started = time.monotonic()
+        kept: Reservation | None = reservation
+        try:
+            async for attempt in stamina.retry_context(
+                on=_pause, attempts=self._attempts, timeout=None, wait_initial=0.5, wait_max=20.0
+            ):
+                with attempt:
+                    current, kept = kept or self._reserve(n), None
+                    batch = await self._attempt(request, current)
+        except (BackendError, CapReached) as error:
+            return [Arrival(index, None, error) for index in range(first, first + n)]
+        seconds = time.monotonic() - started
+        replies = batch.replies[:n]
+        arrivals = [
+            Arrival(first + i, reply, None, seconds, seed) for i, reply in enumerate(replies)
+        ]
+        short = MalformedReply(f"asked for {n} choices and got {len(replies)}")
+        missing = range(first + len(replies), first + n)
+        return arrivals + [Arrival(index, None, short) for index in missing]
+
+    async def _attempt(self, request: Request, reservation: Reservation) -> Batch:
+        count = _Count()
+        try:
+            batch = await self._arm.backend.sample(request, count)
+        except BackendError as error:
+            if error.fate_known:
+                self._ledger.release(reservation)
+            else:
+                self._ledger.forfeit(reservation, count.tokens)
+            raise
+        except BaseException:
+            # Cancelled, or a defect of the back-end: what was generated is not known.
+            self._ledger.forfeit(reservation, count.tokens)
+            raise
+        usage = batch.usage
+        if usage.completion_tokens is None and count.tokens:
+            usage = Usage(usage.prompt_tokens, None, usage.cached_tokens, None, estimated=True)
+        self._ledger.settle(reservation, usage, min(len(batch.replies), request.n))
+        if not batch.replies:
+            raise MalformedReply("the server's reply holds no choices")
+        return batch
+
+
+def _pause(error: Exception) -> bool | float:
+    """Whether to try again after ``error``, or the seconds the server asked to wait first."""
+    if not isinstance(error, BackendError) or not error.retryable:
+        return False
+    if error.retry_after is None:
+        return True
+    return error.retry_after if error.retry_after <= LONGEST_WAIT else False

@@ -1,0 +1,233 @@
+"""The loop: one question in, one result out.
+
+::
+
+    question -> draws -> answers -> prefix -> stop rule -> more draws, or stop -> vote -> exit rule
+
+Samples run in parallel, and decisions are made on the prefix in dispatch order: a later finisher
+waits for the earlier. The first to finish are the short ones, and short replies tend to be right,
+so deciding in the order of completion is biased and cannot be repeated. (The setting
+``order="completion"`` does it all the same, under another arm key.) The result is the first prefix
+at which the stop rule says stop; what is still under way then cannot change it, and is cancelled.
+
+It does not know: gold answers, files, which back-end it talks to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from poise.dispatch import Dispatcher, OnReserve
+from poise.errors import BackendError, CapReached, Exhausted, UsageError
+from poise.policies import Fixed, Policy
+from poise.prefix import Prefix
+from poise.spend import Ledger, Limits
+from poise.types import Arm, Draw, Question, Result, Stop, StopReason
+from poise.verdict import Verdict
+from poise.votes import Majority, Vote
+
+__all__ = ["Setting", "solve", "solve_many", "solve_sync"]
+
+MAX_FAILURES = 3
+"""Calls of one question that may fail for good before sampling it ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How questions are solved, apart from arm and policy.
+
+    ``seed`` fixes every draw that the back-end lets be fixed. ``limits`` are hard caps for each
+    question. ``attempts``: how often a retryable failure is tried in all. ``logprobs``: None asks
+    for none, 0 for the chosen tokens', k for the top k as well. ``on_reserve`` hears of each
+    reservation before its call is sent.
+    """
+
+    seed: int = 0
+    limits: Limits = Limits()
+    order: Literal["dispatch", "completion"] = "dispatch"
+    attempts: int = 4
+    logprobs: int | None = None
+    on_reserve: OnReserve | None = None
+
+    def __post_init__(self) -> None:
+        if self.order not in {"dispatch", "completion"}:
+            raise UsageError(f"order {self.order!r}: choose dispatch or completion")
+        if self.attempts < 1:
+            raise UsageError(f"attempts={self.attempts}: must be at least 1")
+
+
+async def solve(
+    question: Question,
+    arm: Arm,
+    policy: Policy,
+    setting: Setting = Setting(),
+    *,
+    vote: Vote = Majority(),
+    budget: Ledger | None = None,
+) -> Result:
+    """Sample ``question`` on ``arm`` until ``policy`` stops, and answer.
+
+    ``budget``: a ledger shared with other questions; its caps hold as well as the setting's.
+    A back-end's failure does not raise: the result then has ``stop`` error and the reason, with an
+    answer if the samples that did arrive allow one.
+    """
+    started = time.monotonic()
+    ledger = Ledger(setting.limits, arm.price, budget)
+    policy, single = _for_draws(question, arm, policy)
+    prefix = Prefix(question, in_order=setting.order == "dispatch")
+    verdict = Verdict(question, arm, policy, vote, setting.order, single)
+    try:
+        capabilities = await arm.backend.capabilities()
+    except BackendError as error:
+        spend = replace(ledger.spend, seconds=time.monotonic() - started)
+        return verdict.result(prefix, StopReason.ERROR, spend, error=error)
+    calls = Dispatcher(
+        question,
+        arm,
+        capabilities,
+        ledger,
+        seed=setting.seed,
+        attempts=setting.attempts,
+        logprobs=setting.logprobs,
+        on_reserve=setting.on_reserve,
+    )
+    seconds = setting.limits.max_seconds
+    deadline = None if seconds is None else started + seconds
+    try:
+        stop = await _sample(policy, prefix, calls, ledger, deadline)
+    finally:
+        await calls.cancel()
+    spend = replace(ledger.spend, seconds=time.monotonic() - started)
+    return verdict.result(prefix, stop, spend, calls.rounds, calls.error)
+
+
+async def solve_many(
+    questions: Iterable[Question],
+    arm: Arm,
+    policy: Policy,
+    setting: Setting = Setting(),
+    *,
+    vote: Vote = Majority(),
+    budget: Ledger | None = None,
+    concurrency: int = 8,
+) -> AsyncGenerator[tuple[Question, Result]]:
+    """Solve questions as a stream, ``concurrency`` at a time, yielding each as it finishes.
+
+    Holds no more than ``concurrency`` questions and results in memory. When ``questions`` raises,
+    what is under way is finished and yielded first. Closing the generator cancels what is running.
+    """
+    if concurrency < 1:
+        raise UsageError(f"concurrency={concurrency}: must be at least 1")
+    source = iter(questions)
+    running: dict[asyncio.Task[Result], Question] = {}
+    broken: Exception | None = None
+    more = True
+    try:
+        while True:
+            while more and len(running) < concurrency:
+                try:
+                    question = next(source)
+                except StopIteration:
+                    more = False
+                except Exception as error:  # noqa: BLE001 - raised again once the rest is done
+                    broken, more = error, False
+                else:
+                    work = solve(question, arm, policy, setting, vote=vote, budget=budget)
+                    running[asyncio.create_task(work)] = question
+            if not running:
+                break
+            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                yield running.pop(task), task.result()
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+    if broken is not None:
+        raise broken
+
+
+def solve_sync(
+    question: Question,
+    arm: Arm,
+    policy: Policy,
+    setting: Setting = Setting(),
+    *,
+    vote: Vote = Majority(),
+) -> Result:
+    """``solve`` for code that is not async; works inside a running event loop too.
+
+    All such calls share one event loop on a thread of its own, so that a back-end's connections
+    outlive a single call.
+    """
+    return _blocking(lambda: solve(question, arm, policy, setting, vote=vote))
+
+
+# -- inside -------------------------------------------------------------------------------------
+
+_portal: BlockingPortal | None = None
+
+
+def _blocking(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    global _portal  # noqa: PLW0603 - one loop for the process, started on first use
+    if _portal is None:
+        _portal = start_blocking_portal().__enter__()
+    future: Future[Result] = _portal.start_task_soon(work)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+async def _sample(
+    policy: Policy, prefix: Prefix, calls: Dispatcher, ledger: Ledger, deadline: float | None
+) -> StopReason:
+    """Draw until the stop rule, a cap, the deadline or failure ends it; returns which."""
+    while True:
+        left = None if deadline is None else deadline - time.monotonic()
+        decision = policy.stop.decide(prefix.state(ledger.spend, left))
+        if isinstance(decision, Stop):
+            return decision.reason
+        if await prefix.advance():
+            continue
+        if left is not None and left <= 0:
+            return StopReason.DEADLINE
+        ended = _top_up(decision, prefix, calls)
+        if ended is not None:
+            return ended
+        prefix.arrive(await calls.wait(left))
+
+
+def _top_up(decision: Draw, prefix: Prefix, calls: Dispatcher) -> StopReason | None:
+    """Have the rule's Draw under way; the reason to stop when nothing is and nothing can be."""
+    hopeless = calls.error is not None and not getattr(calls.error, "retryable", False)
+    if not hopeless and calls.failures < MAX_FAILURES:
+        missing = decision.n - (calls.launched - prefix.settled)
+        if missing > 0:
+            calls.launch(missing)
+    elif not calls.running:
+        out_of_room = isinstance(calls.error, Exhausted | CapReached)
+        return StopReason.BUDGET if out_of_room else StopReason.ERROR
+    return None if calls.running else StopReason.BUDGET
+
+
+def _for_draws(question: Question, arm: Arm, policy: Policy) -> tuple[Policy, str | None]:
+    """The policy, or a single sample and the reason where agreement would mean nothing."""
+    temperature = arm.decoding.get("temperature")
+    if question.kind is None and arm.backend.engine != "stored":
+        reason = "open chat: the answer kind is not known, so answers cannot be compared"
+    elif temperature == 0:
+        reason = "temperature 0: every sample would be the same draw"
+    elif arm.decoding.get("seed") is not None:
+        reason = "a fixed seed: every sample would be the same draw"
+    else:
+        return policy, None
+    return replace(policy, stop=Fixed(max_samples=1)), reason
