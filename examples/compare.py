@@ -25,19 +25,19 @@ def main() -> None:
     """Print the comparison."""
     adaptive, fixed = read(sys.argv[1]), read(sys.argv[2])
     print(f"\n{'':24}{'adaptive':>12}{'fixed':>12}{'ratio':>8}")
-    for name in ("samples", "prompt_tokens", "completion_tokens", "seconds"):
-        a, f = total(adaptive, name), total(fixed, name)
-        shown = [f"{value:,.1f}" if name == "seconds" else f"{value:,.0f}" for value in (a, f)]
-        print(f"{name.replace('_', ' '):24}{shown[0]:>12}{shown[1]:>12}{a / f:>8.2f}")
-    known = [id for id, result in adaptive.items() if result["kind"] is not None]
-    same = sum(adaptive[id]["answer"] == fixed[id]["answer"] for id in known)
+    for field in ("samples", "prompt_tokens", "completion_tokens", "seconds"):
+        a, f = total(adaptive, field), total(fixed, field)
+        shown = [f"{value:,.1f}" if field == "seconds" else f"{value:,.0f}" for value in (a, f)]
+        print(f"{field.replace('_', ' '):24}{shown[0]:>12}{shown[1]:>12}{a / f:>8.2f}")
+    known = [name for name, result in adaptive.items() if result["kind"] is not None]
+    same = sum(adaptive[name]["answer"] == fixed[name]["answer"] for name in known)
     print(f"same answer as fixed voting on {same} of {len(known)} questions")
-    for id in known:
-        a, f = adaptive[id]["answer"], fixed[id]["answer"]
+    for name in known:
+        a, f = adaptive[name]["answer"], fixed[name]["answer"]
         if a != f:
-            votes = fixed[id]["votes"]
+            votes = fixed[name]["votes"]
             print(
-                f"  {id}: {a} (adaptive), {f} (fixed; {votes.get(f, 0)} votes, {a} had "
+                f"  {name}: {a} (adaptive), {f} (fixed; {votes.get(f, 0)} votes, {a} had "
                 f"{votes.get(a, 0)})"
             )
 

@@ -88,7 +88,9 @@ TestCappedLedger = CappedLedger.TestCase
 
 
 @given(spends, spends, spends)
-def test_adding_spends_is_associative_and_has_a_neutral_element(a: Spend, b: Spend, c: Spend) -> None:
+def test_adding_spends_is_associative_and_has_a_neutral_element(
+    a: Spend, b: Spend, c: Spend
+) -> None:
     assert (a + b) + c == a + (b + c)
     assert a + Spend() == a == Spend() + a
 

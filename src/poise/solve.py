@@ -16,13 +16,13 @@ It does not know: gold answers, files, which back-end it talks to.
 from __future__ import annotations
 
 import asyncio
+import atexit
+import functools
+import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
-from concurrent.futures import Future
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
-
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from typing import Literal
 
 from poise.dispatch import Dispatcher, OnReserve
 from poise.errors import BackendError, CapReached, Exhausted, UsageError
@@ -167,24 +167,32 @@ def solve_sync(
     All such calls share one event loop on a thread of its own, so that a back-end's connections
     outlive a single call.
     """
-    return _blocking(lambda: solve(question, arm, policy, setting, vote=vote))
-
-
-# -- inside -------------------------------------------------------------------------------------
-
-_portal: BlockingPortal | None = None
-
-
-def _blocking(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-    global _portal  # noqa: PLW0603 - one loop for the process, started on first use
-    if _portal is None:
-        _portal = start_blocking_portal().__enter__()
-    future: Future[Result] = _portal.start_task_soon(work)
+    work = solve(question, arm, policy, setting, vote=vote)
+    future = asyncio.run_coroutine_threadsafe(work, _loop())
     try:
         return future.result()
     except BaseException:
         future.cancel()
         raise
+
+
+# -- inside -------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """An event loop on a thread of its own, for as long as the process lives."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="poise", daemon=True)
+    thread.start()
+
+    def end() -> None:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+    atexit.register(end)
+    return loop
 
 
 async def _sample(

@@ -115,7 +115,7 @@ class Prompt:
             listed = "\n".join(
                 f"{chr(65 + i)}) {option}" for i, option in enumerate(question.options)
             )
-            last = {**last, "content": f"{last['content']}\n{listed}"}
+            last = {**last, "content": _with_line(last["content"], listed)}
         return (*head, *earlier, last)
 
     def hash(self, kind: Kind | None) -> str:
@@ -125,6 +125,13 @@ class Prompt:
 
     def _shown(self, kind: Kind | None) -> tuple[tuple[str, str], ...]:
         return self.examples.get(kind, ()) if kind is not None else ()
+
+
+def _with_line(content: Any, line: str) -> Any:
+    """A message's content, text or a list of parts, with one more text at its end."""
+    if isinstance(content, str):
+        return f"{content}\n{line}"
+    return [*content, {"type": "text", "text": line}]
 
 
 @dataclass(frozen=True, slots=True)

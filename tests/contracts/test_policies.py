@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poise import policies
@@ -80,6 +80,7 @@ def test_the_table_in_the_docs_lists_every_rule():
 
 
 @every_rule
+@settings(max_examples=40)
 @given(table=prefixes())
 def test_the_array_form_stops_where_decide_does_on_every_prefix(rule, table):
     assert rule.stops(table).tolist() == [walk(rule, row) for row in table]
@@ -95,6 +96,7 @@ def test_the_array_form_equals_decide_over_more_rows_than_one_block_holds(rule):
 
 
 @every_rule
+@settings(max_examples=40)
 @given(table=prefixes(rows=1))
 def test_a_rule_never_asks_for_more_than_its_maximum(rule, table):
     state = state_of(table[0][: rule.max_samples - 1])
@@ -127,6 +129,7 @@ def test_no_draw_is_longer_than_the_shortest_way_to_a_stop(rule):
 
 
 @every_rule
+@settings(max_examples=40)
 @given(
     labels=st.lists(st.integers(-1, 4), min_size=1, max_size=24), names=st.permutations(range(5))
 )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from poise.backends.http import Http
-from poise.backends.llamacpp import LlamaCpp
+from poise.backends.llamacpp import LlamaCpp, embedded
 from poise.backends.scripted import Scripted
 from poise.backends.stored import Stored
 
-__all__ = ["BACKENDS", "Http", "LlamaCpp", "Scripted", "Stored"]
+__all__ = ["BACKENDS", "Http", "LlamaCpp", "Scripted", "Stored", "embedded"]
 
 BACKENDS = {"http": Http, "llamacpp": LlamaCpp, "scripted": Scripted, "stored": Stored}

@@ -16,9 +16,9 @@ from typing import Any
 from poise.backends.http import Http
 from poise.backends.weights import find_weights
 from poise.errors import ModelMissing, UsageError
-from poise.types import Batch, Capabilities, Kind, Meter, Prompt, Request
+from poise.types import Arm, Batch, Capabilities, Kind, Meter, Prompt, Request
 
-__all__ = ["DECODING", "PROMPT", "LlamaCpp"]
+__all__ = ["DECODING", "PROMPT", "LlamaCpp", "embedded"]
 
 DECODING = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05, "max_tokens": 24}
 """Decoding stated in full: llama.cpp's own defaults, so that the arm's key leaves nothing open."""
@@ -131,6 +131,11 @@ class LlamaCpp:
             return xllamacpp.Server(params)
         except Exception as error:  # the binding raises bare exceptions of its own
             raise ModelMissing(f"{self.path}: llama.cpp cannot load it ({error})") from error
+
+
+def embedded(engine: LlamaCpp | None = None) -> Arm:
+    """The embedded model as an arm, with the decoding and the worked examples it is used with."""
+    return Arm(engine or LlamaCpp(), DECODING, PROMPT)
 
 
 def _drop(holder: list[Any]) -> None:
