@@ -21,6 +21,7 @@ from poise.tasks.facts import Facts
 from poise.tasks.gold import bare_options, letter, number, yes_or_no
 from poise.tasks.jsonl import Jsonl
 from poise.tasks.shares import shares
+from poise.tasks.words import Words
 from poise.types import Kind
 
 # -- arithmetic ---------------------------------------------------------------------------------
@@ -369,3 +370,22 @@ def test_a_reader_that_has_seen_enough_ends_the_command_quietly() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() == 0
+
+
+# -- words --------------------------------------------------------------------------------------
+
+
+def test_words_are_asked_once_each_and_evenly_over_the_segments() -> None:
+    asked = list(Words(210, 5).load())
+    assert len({row.question.text for row in asked}) == len({row.question.id for row in asked})
+    assert len(asked) == 210
+    assert set(Counter(row.question.segment for row in asked).values()) == {70}
+    assert all(row.question.kind is Kind.TEXT and row.gold.isalpha() for row in asked)
+
+
+def test_every_word_has_one_answer_and_no_opposite_is_the_word_itself() -> None:
+    asked = list(Words(241, 1).load())
+    assert len({row.question.text for row in asked}) == 241
+    for row in asked:
+        if row.question.segment == "opposite":
+            assert row.gold not in row.question.text.split()

@@ -19,7 +19,9 @@ pool() { # name, seed
 
 questions arithmetic_fit.questions.jsonl arithmetic --part fit -n 1200 --seed 20261122
 questions arithmetic_test.questions.jsonl arithmetic --part test -n 600 --seed 20261122
-questions facts.questions.jsonl facts -n 300 --seed 20261122
+questions words.questions.jsonl words -n 210 --seed 20261122
+questions facts.questions.jsonl facts -n 200 --seed 20261122
 pool arithmetic_fit 1
-pool facts 3
+pool words 3
+pool facts 4
 pool arithmetic_test 2

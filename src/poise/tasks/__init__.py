@@ -18,12 +18,14 @@ from poise.tasks.mawps import Mawps
 from poise.tasks.objectcount import ObjectCount
 from poise.tasks.strategyqa import StrategyQa
 from poise.tasks.svamp import Svamp
+from poise.tasks.words import Words
 
 __all__ = ["TASKS", "Labelled", "Task", "write"]
 
 _ALL: tuple[type[Task], ...] = (
     Arithmetic,
     Facts,
+    Words,
     Gsm8k,
     Svamp,
     Mawps,
