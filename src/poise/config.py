@@ -38,12 +38,13 @@ It is data: reading it opens no connection and writes nothing. An unknown key is
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator
 
 from poise.errors import ConfigError, UsageError
 from poise.spend import Price
@@ -52,8 +53,13 @@ from poise.types import Kind, Prompt
 __all__ = ["Alias", "Config", "Embedded", "Upstream", "environment_key", "load"]
 
 
+_Whole = Annotated[int, Strict()]
+_Number = Annotated[float, Strict()]
+# Strict: the text "16" and true are no numbers.
+
+
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Upstream(_Table):
@@ -62,9 +68,9 @@ class Upstream(_Table):
     name: str
     base_url: str = Field(pattern=r"^https?://")
     key_env: str | None = None
-    concurrency: int = Field(16, ge=1, le=10_000)
-    per_second: float | None = Field(None, gt=0)
-    timeout: float = Field(120.0, gt=0)
+    concurrency: _Whole = Field(16, ge=1, le=10_000)
+    per_second: _Number | None = Field(None, gt=0)
+    timeout: _Number = Field(120.0, gt=0)
 
 
 class Alias(_Table):
@@ -90,16 +96,22 @@ class Alias(_Table):
 class Embedded(_Table):
     """How the embedded model runs; None and absent: the back-end's defaults."""
 
-    threads: int | None = Field(None, ge=1, le=1024)
-    slots: int = Field(16, ge=1, le=256)
-    context: int = Field(1024, ge=64, le=1 << 20)
+    threads: _Whole | None = Field(None, ge=1, le=1024)
+    slots: _Whole = Field(16, ge=1, le=256)
+    context: _Whole = Field(1024, ge=64, le=1 << 20)
 
 
 class _PerMillion(_Table):
     date: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$")
-    prompt: float = Field(ge=0)
-    completion: float = Field(ge=0)
-    cached: float | None = Field(None, ge=0)
+    prompt: _Number = Field(ge=0)
+    completion: _Number = Field(ge=0)
+    cached: _Number | None = Field(None, ge=0)
+
+    @field_validator("date")
+    @classmethod
+    def _on_the_calendar(cls, stated: str) -> str:
+        dt.date.fromisoformat(stated)
+        return stated
 
 
 class Config(_Table):
@@ -147,7 +159,9 @@ def load(path: str | Path | None) -> Config:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise ConfigError(f"{where}: {first['msg'].lower()}{more}", path) from error
+        unknown = first["type"] == "extra_forbidden"
+        problem = "there is no such key" if unknown else first["msg"].lower()
+        raise ConfigError(f"{where}: {problem}{more}", path) from error
     _check_names(config, path)
     return config
 

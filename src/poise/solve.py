@@ -20,7 +20,7 @@ import atexit
 import functools
 import threading
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -110,7 +110,7 @@ async def solve(
 
 async def solve_many(
     questions: Iterable[Question],
-    arm: Arm,
+    arm: Arm | Callable[[Question], Arm],
     policy: Policy,
     setting: Setting = Setting(),
     *,
@@ -120,8 +120,9 @@ async def solve_many(
 ) -> AsyncGenerator[tuple[Question, Result]]:
     """Solve questions as a stream, ``concurrency`` at a time, yielding each as it finishes.
 
-    Holds no more than ``concurrency`` questions and results in memory. When ``questions`` raises,
-    what is under way is finished and yielded first. Closing the generator cancels what is running.
+    ``arm`` may be a function that gives each question its own. No more than ``concurrency``
+    questions and results are held in memory. When ``questions`` raises, what is under way is
+    finished and yielded first. Closing the generator cancels what is running.
     """
     if concurrency < 1:
         raise UsageError(f"concurrency={concurrency}: must be at least 1")
@@ -139,7 +140,8 @@ async def solve_many(
                 except Exception as error:  # noqa: BLE001 - raised again once the rest is done
                     broken, more = error, False
                 else:
-                    work = solve(question, arm, policy, setting, vote=vote, budget=budget)
+                    own = arm if isinstance(arm, Arm) else arm(question)
+                    work = solve(question, own, policy, setting, vote=vote, budget=budget)
                     running[asyncio.create_task(work)] = question
             if not running:
                 break

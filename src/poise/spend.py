@@ -23,7 +23,7 @@ from typing import Any
 
 from poise.errors import CapReached, UsageError
 
-__all__ = ["Ledger", "Limits", "Price", "Reservation", "Spend", "Usage", "prompt_bound"]
+__all__ = ["Ledger", "Limits", "Price", "Reservation", "Spend", "Usage", "priced", "prompt_bound"]
 
 TEMPLATE_TOKENS = 64
 """Tokens a chat template may add around a conversation (default system text, markers)."""
@@ -186,6 +186,14 @@ class Reservation:
     def tokens(self) -> int:
         """Upper bound on prompt and completion tokens together."""
         return self.prompt_tokens + self.completion_tokens
+
+
+def priced(spend: Spend, price: Price | None) -> Spend:
+    """``spend`` with its cost in dollars, where there is a price and the tokens are known."""
+    if price is None or not spend.calls:
+        return spend
+    usage = Usage(spend.prompt_tokens, spend.completion_tokens, spend.cached_tokens)
+    return replace(spend, usd=price.usd(usage))
 
 
 class Ledger:

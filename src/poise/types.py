@@ -288,7 +288,7 @@ class Stop:
 
 
 class Meter(Protocol):
-    """Counts what has arrived of a running call, so that a cancelled call can be accounted for."""
+    """Counts what has arrived of a running call, in case it is cancelled."""
 
     def received(self, tokens: int) -> None:
         """``tokens`` more completion tokens have arrived."""
@@ -380,28 +380,19 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, schema 1 of the design's section 5 (samples are left to pool files)."""
+        plain = "id question_id answer text decision probability interval_kind calibrated reason"
+        plain += " n_samples rounds model"
         return {
             "schema": 1,
-            "id": self.id,
-            "question_id": self.question_id,
+            **{name: getattr(self, name) for name in plain.split()},
             "kind": None if self.kind is None else self.kind.value,
-            "answer": self.answer,
-            "text": self.text,
-            "decision": self.decision,
-            "probability": self.probability,
             "about": "response",
             "interval": None if self.interval is None else list(self.interval),
-            "interval_kind": self.interval_kind,
-            "calibrated": self.calibrated,
-            "reason": self.reason,
             "profile": None if self.profile is None else dict(self.profile),
             "signals": dict(self.signals),
             "missing": dict(self.missing),
-            "n_samples": self.n_samples,
             "votes": dict(self.votes),
             "stop": self.stop.value,
-            "rounds": self.rounds,
-            "model": self.model,
             "decoding": dict(self.decoding),
             "route": list(self.route),
             "spend": self.spend.to_dict(),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from io import TextIOWrapper
 from typing import Any
 
 import typer
@@ -55,22 +56,34 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - as Typer calls it
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415 - only if asked
+
+        print(f"poise {version('poise')}")  # noqa: T201
+        raise typer.Exit
+
+
 @app.callback()
 def _root(
-    version: bool = typer.Option(False, "--version", help="Print the version and stop."),  # noqa: FBT001, FBT003
+    version: bool = typer.Option(  # noqa: FBT001 - a flag; its callback does the work
+        False,  # noqa: FBT003
+        "--version",
+        help="Print the version and stop.",
+        is_eager=True,
+        callback=_print_version,
+    ),
 ) -> None:
     """A probability you can trust on a language model's answer, and compute spent by it."""
-    if version:
-        from importlib.metadata import version as installed  # noqa: PLC0415 - only if asked
-
-        print(f"poise {installed('poise')}")  # noqa: T201
-        raise typer.Exit
 
 
 def main() -> None:
     """Entry point: one line per error, exit codes as documented (see ``errors``)."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        # Half a surrogate pair in a model's text is no reason to lose the answer it is in.
+        sys.stdout.reconfigure(errors="replace")
     try:
-        app()
+        app(prog_name="poise")
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from poise.config import Alias, Config, environment_key, load
 from poise.errors import UsageError
 from poise.policies import Policy, parse_policy
 from poise.spend import Ledger, Limits
-from poise.types import Arm, Backend, Kind, Prompt
+from poise.types import Arm, Backend, Kind, Prompt, Question
 
 __all__ = ["ArmFlags", "Chosen", "budget", "choose", "limits"]
 
+OPEN_CHAT_TOKENS = 256
 GGUF_DECODING: dict[str, Any] = {**DECODING, "max_tokens": 512}
 HTTP_DECODING: dict[str, Any] = {"temperature": 0.8, "max_tokens": 512}
 
@@ -40,11 +42,22 @@ class ArmFlags:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The arm, the policy and the answer kind (None: take the file's, or infer)."""
+    """The arm, the policy and the answer kind (None: take the file's, or infer).
+
+    ``length_stated``: flags, configuration or a stored pool say how long a reply may be.
+    """
 
     arm: Arm
     policy: Policy
     kind: Kind | None
+    length_stated: bool
+
+    def arm_for(self, question: Question) -> Arm:
+        """The arm for one question: an open one gets room to reply, unless a length was stated."""
+        length = self.arm.decoding.get("max_tokens", OPEN_CHAT_TOKENS)
+        if question.kind is not None or self.length_stated or length >= OPEN_CHAT_TOKENS:
+            return self.arm
+        return replace(self.arm, decoding={**self.arm.decoding, "max_tokens": OPEN_CHAT_TOKENS})
 
 
 def choose(flags: ArmFlags) -> Chosen:
@@ -55,6 +68,8 @@ def choose(flags: ArmFlags) -> Chosen:
     """
     config = load(flags.config)
     alias = config.find_alias(flags.model) or Alias(name="", model=flags.model)
+    if flags.api_key_env is not None and flags.base_url is None:
+        raise UsageError("--api-key-env names the key of the server at --base-url; give both")
     if flags.base_url is not None and alias.upstream is not None:
         raise UsageError(f"--base-url and the alias {alias.name!r} name two servers; give one")
     # A wrong policy or cap should be said before a model is looked for.
@@ -63,16 +78,28 @@ def choose(flags: ArmFlags) -> Chosen:
     decoding = {**decoding, **alias.decoding}
     if flags.temperature is not None:
         decoding["temperature"] = flags.temperature
+    heat = decoding.get("temperature")
+    if isinstance(heat, float) and not math.isfinite(heat):
+        raise UsageError(f"--temperature (temperature) is {heat}: it must be a finite number")
     if flags.reply_tokens is not None:
         decoding["max_tokens"] = flags.reply_tokens
     length = decoding.get("max_tokens", 1)
     if not isinstance(length, int) or not 1 <= length <= 1_000_000:
-        raise UsageError(f"--reply-tokens {length}: must be 1 to 1000000")
+        raise UsageError(f"--reply-tokens (max_tokens) is {length}: it must be 1 to 1000000")
     prompt = alias.prompt(prompt)
     if flags.system is not None:
         prompt = Prompt(flags.system, prompt.examples)
     price = config.price(alias.model)
-    return Chosen(Arm(backend, decoding, prompt, price), policy, flags.kind or alias.kind)
+    return Chosen(
+        Arm(backend, decoding, prompt, price),
+        policy,
+        flags.kind or alias.kind,
+        length_stated=(
+            flags.reply_tokens is not None
+            or "max_tokens" in alias.decoding
+            or backend.engine == "stored"
+        ),
+    )
 
 
 def _backend(
@@ -95,6 +122,10 @@ def _backend(
         )
         return server, HTTP_DECODING, Prompt()
     if model is not None and model.startswith("stored:"):
+        if flags.temperature is not None or flags.system is not None:
+            raise UsageError(
+                f"-m {model}: its samples are drawn already; leave --temperature and --system out"
+            )
         pool = Stored.open(model.removeprefix("stored:"))
         return pool, dict(pool.decoding or {}), Prompt()
     if model is None or model.endswith(".gguf"):
@@ -119,19 +150,24 @@ def limits(
 
 
 def budget(text: str | None, arm: Arm) -> Ledger | None:
-    """The ledger of a whole file from ``5000samples``, ``2e5tokens`` or ``3usd``."""
+    """The ledger of a whole file from ``5000samples``, ``2e5tokens`` or ``3usd``.
+
+    Raises UsageError for anything else, and for dollars where the model has no price.
+    """
     if text is None:
         return None
-    for unit in ("samples", "tokens", "usd"):
-        if text.endswith(unit):
-            try:
-                amount = float(text.removesuffix(unit))
-                whole = 0 if unit == "usd" else int(amount)
-            except (ValueError, OverflowError):
-                break
-            if unit == "usd":
-                return Ledger(Limits(max_usd=amount), arm.price)
-            if unit == "tokens":
-                return Ledger(Limits(max_tokens=whole), arm.price)
-            return Ledger(Limits(max_samples=whole), arm.price)
-    raise UsageError(f"--budget {text}: write a number and a unit: 5000samples, 2e5tokens or 3usd")
+    unit = next((unit for unit in _CAPS if text.endswith(unit)), "")
+    try:
+        caps = _CAPS[unit](float(text.removesuffix(unit)))
+    except (KeyError, ValueError, OverflowError):
+        raise UsageError(
+            f"--budget {text}: write a number above 0 and its unit: 5000samples, 2e5tokens or 3usd"
+        ) from None
+    return Ledger(caps, arm.price)
+
+
+_CAPS: Mapping[str, Callable[[float], Limits]] = {
+    "samples": lambda amount: Limits(max_samples=int(amount)),
+    "tokens": lambda amount: Limits(max_tokens=int(amount)),
+    "usd": lambda amount: Limits(max_usd=amount),
+}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -12,11 +13,15 @@ import typer
 from poise.answers.infer import infer_kind
 from poise.cli import options
 from poise.cli.arms import ArmFlags, Chosen, choose, limits
-from poise.errors import BackendError, InputError
+from poise.errors import BackendError, InputError, UsageError
 from poise.solve import Setting, solve
-from poise.types import Arm, Kind, Question, Result, StopReason
+from poise.spend import priced
+from poise.types import Kind, Question, Result, StopReason
 
-OPEN_CHAT_TOKENS = 256
+"""Longest reply to open chat on the embedded model, whose own default suits short answers."""
+
+MOST_OPTIONS = 26
+"""Options are named by the letters A to Z."""
 
 
 def ask(
@@ -41,10 +46,7 @@ def ask(
     config: options.ConfigFile = None,
 ) -> None:
     """Ask one question."""
-    if text == "-":
-        text = sys.stdin.read()
-    if not text.strip():
-        raise InputError("the question is empty")
+    text = _asked(text)
     flags = ArmFlags(
         model,
         base_url,
@@ -59,33 +61,44 @@ def ask(
     )
     setting = Setting(seed, limits(max_samples, max_tokens, max_seconds, max_usd))
     chosen = choose(flags)
-    question = _question(text.strip(), chosen, tuple(option or ()))
-    arm = chosen.arm
-    if question.kind is None and reply_tokens is None:
-        longer = max(OPEN_CHAT_TOKENS, int(arm.decoding["max_tokens"]))
-        arm = Arm(arm.backend, {**arm.decoding, "max_tokens": longer}, arm.prompt, arm.price)
-    result, error = asyncio.run(_ask(question, arm, chosen, setting))
+    question = _question(text, chosen, tuple(option or ()))
+    result, error = asyncio.run(_ask(question, chosen, setting))
     if as_json:
         print(json.dumps(result.to_dict(), ensure_ascii=False))  # noqa: T201
-    elif result.text is not None or result.samples:
+    elif error is None:
         print(_shown(result))  # noqa: T201
     if error is not None:
         raise error
 
 
+def _asked(text: str) -> str:
+    try:
+        read = sys.stdin.buffer.read().decode() if text == "-" else text
+        read.encode()
+    except UnicodeError:
+        raise InputError("the question is not UTF-8 text") from None
+    if not read.strip():
+        raise InputError("the question is empty")
+    return read.strip()
+
+
 def _question(text: str, chosen: Chosen, listed: tuple[str, ...]) -> Question:
-    if len(listed) == 1:
-        raise InputError("a choice needs at least two --option")
     question = Question.ask(text, chosen.kind, options=listed or None)
     kind = chosen.kind or infer_kind(question)
+    if len(listed) == 1 or len(listed) > MOST_OPTIONS or (kind is Kind.CHOICE and not listed):
+        raise UsageError(f"a choice needs 2 to {MOST_OPTIONS} --option, not {len(listed)}")
     return Question(question.id, question.messages, kind, question.options)
 
 
 async def _ask(
-    question: Question, arm: Arm, chosen: Chosen, setting: Setting
+    question: Question, chosen: Chosen, setting: Setting
 ) -> tuple[Result, BackendError | None]:
+    arm = chosen.arm_for(question)
     try:
         result = await solve(question, arm, chosen.policy, setting)
+        if result.spend.calls:
+            warm_up = priced((await arm.backend.capabilities()).spend, arm.price)
+            result = replace(result, spend=warm_up + result.spend)
     finally:
         await arm.backend.aclose()
     failed = result.stop is StopReason.ERROR and not result.samples

@@ -7,6 +7,7 @@ the journal when the run is resumed.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from poise.answers.infer import infer_kind
+from poise.cli.arms import Chosen
 from poise.cli.progress import Progress
 from poise.errors import (
     BackendError,
@@ -29,10 +31,10 @@ from poise.journal import Journal
 from poise.policies import Policy
 from poise.pools import QuestionLine, SkipCount, read_questions
 from poise.solve import Setting, solve_many
-from poise.spend import Ledger, Reservation, Spend
-from poise.types import Arm, Kind, Question, Result, StopReason
+from poise.spend import Ledger, Reservation, Spend, priced, prompt_bound
+from poise.types import Kind, Question, Result, StopReason
 
-__all__ = ["Batch", "Record", "Source", "Summary", "work_through"]
+__all__ = ["Batch", "Record", "Source", "Summary", "say", "work_through"]
 
 HOPELESS = 10
 """Questions in a row that may fail before the rest of the file is left alone."""
@@ -65,7 +67,9 @@ class Source:
 
     def check(self) -> int | None:
         """How many questions there are; None for a stream. Raises InputError at a bad line."""
-        return None if self.file == "-" else sum(1 for _ in self.lines())
+        path = Path(self.file)
+        once = self.file == "-" or path.is_fifo() or path.is_char_device()
+        return None if once else sum(1 for _ in self.lines())
 
     def lines(self) -> Iterator[QuestionLine]:
         """The questions, each with its answer kind settled."""
@@ -90,7 +94,7 @@ class Source:
 class Batch:
     """How every question of the file is solved."""
 
-    arm: Arm
+    chosen: Chosen
     policy: Policy
     setting: Setting
     budget: Ledger | None
@@ -126,26 +130,47 @@ async def work_through(
     Raises BackendError (exit code 5) when the server cannot be reached or questions failed; what
     was finished by then is written and ``--resume`` does the rest.
     """
-    backend = batch.arm.backend
+    backend = batch.chosen.arm.backend
+    if resume and overwrite:
+        raise UsageError("--resume continues an output and --overwrite replaces it; give one")
+    _check_caps(batch)
     try:
         total = source.check()
-        await backend.capabilities()
+        able = await backend.capabilities()
         journal = _open(batch, output, _header(batch, header), resume=resume, overwrite=overwrite)
         with journal:
+            warm_up = priced(able.spend, batch.chosen.arm.price)
+            if batch.budget is not None:
+                batch.budget.absorb(warm_up)
+            for note in able.notes:
+                say(f"the {'pool' if backend.engine == 'stored' else 'server'}: {note}")
             done = journal.finished
             progress = Progress(total, done=done, quiet=quiet)
-            summary = await _work(source, batch, journal, record, progress)
+            summary = Summary(spend=warm_up)
+            await _work(source, batch, journal, record, progress, summary)
             progress.close(summary.spend)
             journal.close(clean=not summary.unwritten and not summary.out_of_budget)
+    except asyncio.CancelledError:
+        say("interrupted" + ("" if output is None else f"; --resume goes on with {output}"))
+        raise
     finally:
         await backend.aclose()
     _report(summary, source, output)
     return summary
 
 
+def _check_caps(batch: Batch) -> None:
+    """Raise UsageError for caps that cannot be kept, before anything is opened or spent."""
+    ledger = Ledger(batch.setting.limits, batch.chosen.arm.price, batch.budget)
+    if ledger.caps_tokens and "max_tokens" not in batch.chosen.arm.decoding:
+        raise UsageError(
+            "a cap on tokens or dollars needs to know the longest reply; give --reply-tokens"
+        )
+
+
 def _header(batch: Batch, verb: Mapping[str, Any]) -> dict[str, Any]:
     """What must not change between the parts of a resumed run."""
-    arm = batch.arm
+    arm = batch.chosen.arm
     return {
         **verb,
         "engine": arm.backend.engine,
@@ -162,20 +187,25 @@ def _open(
     batch: Batch, output: Path | None, header: Mapping[str, Any], *, resume: bool, overwrite: bool
 ) -> Journal:
     path = "-" if output is None else output
-    if resume and overwrite:
-        raise UsageError("--resume continues an output and --overwrite replaces it; give one")
     if not resume:
         return Journal.create(path, header, overwrite=overwrite)
     before = Spend()
 
     def add(record: Mapping[str, Any]) -> None:
         nonlocal before
-        before = before + Spend.from_dict(record.get("spend", {"samples": _drawn(record)}))
+        spend = Spend.from_dict(record.get("spend", {"samples": _drawn(record)}))
+        unknown = "spend" not in record or spend.tokens is None
+        if unknown and batch.budget is not None and batch.budget.caps_tokens:
+            raise UsageError(
+                f"{path}: its lines do not say how many tokens they took, so a budget of tokens"
+                " or dollars cannot go on; give one in samples"
+            )
+        before = before + spend
 
     journal = Journal.resume(path, header, on_record=add)
     lost = journal.lost
     if lost.questions:
-        _say(
+        say(
             f"{lost.questions} questions were in flight when the last run ended; at most"
             f" {lost.samples} samples and {lost.tokens} tokens of spend are lost"
         )
@@ -190,9 +220,13 @@ def _drawn(record: Mapping[str, Any]) -> int:
 
 
 async def _work(
-    source: Source, batch: Batch, journal: Journal, record: Record, progress: Progress
-) -> Summary:
-    summary = Summary()
+    source: Source,
+    batch: Batch,
+    journal: Journal,
+    record: Record,
+    progress: Progress,
+    summary: Summary,
+) -> None:
     waiting: dict[str, QuestionLine] = {}
 
     def questions() -> Iterator[Question]:
@@ -206,7 +240,7 @@ async def _work(
 
     results = solve_many(
         questions(),
-        batch.arm,
+        batch.chosen.arm_for,
         batch.policy,
         replace(batch.setting, on_reserve=reserved),
         budget=batch.budget,
@@ -217,10 +251,14 @@ async def _work(
         async for question, result in results:
             line = waiting.pop(question.id)
             summary.spend = summary.spend + result.spend
-            if batch.budget is not None and not result.samples and result.stop is StopReason.BUDGET:
+            spent = result.stop is StopReason.BUDGET and _used_up(batch, question)
+            if spent and not result.samples:
                 summary.out_of_budget = True
                 continue
             kept = None if _can_be_asked_again(result) else record(line, result)
+            if kept is None and spent:
+                summary.out_of_budget = True
+                continue
             if kept is None:
                 summary.unwritten += 1
                 summary.last_error = str(result.error or result.reason)
@@ -236,7 +274,15 @@ async def _work(
             progress.finished(summary.spend)
     finally:
         await results.aclose()
-    return summary
+
+
+def _used_up(batch: Batch, question: Question) -> bool:
+    """Whether the file's budget has no room for one more sample of ``question``."""
+    if batch.budget is None:
+        return False
+    arm = batch.chosen.arm_for(question)
+    prompt = prompt_bound(arm.prompt.messages(question))
+    return not batch.budget.room(1, prompt, int(arm.decoding.get("max_tokens", 0)))
 
 
 _POINTLESS = (Unavailable, Unauthorized, ModelMissing)
@@ -254,15 +300,16 @@ def _can_be_asked_again(result: Result) -> bool:
 def _report(summary: Summary, source: Source, output: Path | None) -> None:
     """Say what was left out, on stderr. Raises BackendError when questions failed."""
     for error in source.skipped.first:
-        _say(f"skipped: {error}")
+        say(f"skipped: {error}")
     if source.skipped.count:
-        _say(f"{source.skipped.count} unusable lines were skipped")
+        say(f"{source.skipped.count} unusable lines were skipped")
     again = "" if output is None else "; --resume goes on from here"
     if summary.out_of_budget:
-        _say(f"the budget is used up after {summary.written} questions{again}")
+        say(f"the budget is used up after {summary.written} questions{again}")
     if summary.unwritten:
         raise BackendError(f"{summary.unwritten} questions failed ({summary.last_error}){again}")
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """One line of notice on stderr."""
     print(f"poise: {line}", file=sys.stderr)  # noqa: T201

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from poise.policies.bounds import MOST_SAMPLES
 from poise.types import Kind
 
 Model = Annotated[
@@ -44,7 +45,10 @@ System = Annotated[str | None, typer.Option("--system", help="System message of 
 MaxSamples = Annotated[
     int | None,
     typer.Option(
-        "--max-samples", help="Most samples per question. Default: the policy's own (beta: 40)."
+        "--max-samples",
+        min=1,
+        max=MOST_SAMPLES,
+        help="Most samples per question. Default: the policy's own (beta: 40).",
     ),
 ]
 MaxTokens = Annotated[
@@ -71,7 +75,9 @@ Budget = Annotated[
     str | None,
     typer.Option("--budget", help="Cap for the whole file: 5000samples, 2e5tokens or 3usd."),
 ]
-Concurrency = Annotated[int, typer.Option("--concurrency", help="Questions worked on at once.")]
+Concurrency = Annotated[
+    int, typer.Option("--concurrency", min=1, max=10_000, help="Questions worked on at once.")
+]
 Limit = Annotated[int | None, typer.Option("--limit", help="Only the first N questions.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an existing output.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]

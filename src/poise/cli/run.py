@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,7 +41,12 @@ def run(
     overwrite: options.Overwrite = False,  # noqa: FBT002 - a flag
     skip_bad: options.SkipBad = False,  # noqa: FBT002 - a flag
     seed: options.Seed = 0,
-    table: Annotated[bool, typer.Option("--table", help="Also print a table at the end.")] = False,  # noqa: FBT002
+    table: Annotated[  # noqa: FBT002 - a flag
+        bool,
+        typer.Option(
+            "--table", help="Print a table at the end, instead of JSON lines unless -o keeps them."
+        ),
+    ] = False,
     quiet: options.Quiet = False,  # noqa: FBT002 - a flag
     config: options.ConfigFile = None,
 ) -> None:
@@ -52,31 +58,20 @@ def run(
     caps = limits(max_samples, max_tokens, max_seconds, max_usd)
     chosen = choose(flags)
     source = Source(file, chosen.kind, limit, skip_bad=skip_bad)
-    batch = Batch(
-        chosen.arm,
-        chosen.policy,
-        Setting(seed, caps),
-        budget(total_budget, chosen.arm),
-        concurrency,
-    )
+    total = budget(total_budget, chosen.arm)
+    batch = Batch(chosen, chosen.policy, Setting(seed, caps), total, concurrency)
     rows = Table() if table else None
 
     def record(line: QuestionLine, result: Result) -> Mapping[str, Any]:
         if rows is not None:
-            rows.add(line.question, result)
+            rows.add(line, result)
         return result.to_dict()
 
-    summary = asyncio.run(
-        work_through(
-            source,
-            batch,
-            output,
-            record=record,
-            header={"verb": "run"},
-            resume=resume,
-            overwrite=overwrite,
-            quiet=quiet,
-        )
-    )
+    lines = Path(os.devnull) if table and output is None else output
+    work = work_through(
+        source, batch, lines, record=record, header={"verb": "run"}, resume=resume,
+        overwrite=overwrite, quiet=quiet,
+    )  # fmt: skip
+    summary = asyncio.run(work)
     if rows is not None:
         rows.print(summary)

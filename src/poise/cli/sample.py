@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import Annotated, Any
 import typer
 
 from poise.cli import options
-from poise.cli.arms import ArmFlags, budget, choose, limits
-from poise.cli.batch import Batch, Source, work_through
+from poise.cli.arms import ArmFlags, Chosen, budget, choose
+from poise.cli.batch import Batch, Source, say, work_through
 from poise.errors import UsageError
 from poise.grading import grade
 from poise.policies import Fixed, Policy
+from poise.policies.bounds import MOST_SAMPLES
 from poise.pools import Labelled, Pool, QuestionLine, pool_record
 from poise.solve import Setting
 from poise.types import Arm, Kind, Result, Sample, StopReason, TokenLogprobs
@@ -23,7 +25,10 @@ from poise.types import Arm, Kind, Result, Sample, StopReason, TokenLogprobs
 
 def sample(
     file: Annotated[str, typer.Argument(help="Question file (JSONL, CSV, Parquet); - is stdin.")],
-    n: Annotated[int, typer.Option("-n", "--samples", help="Samples of each question.")] = 16,
+    n: Annotated[
+        int,
+        typer.Option("-n", "--samples", min=1, max=MOST_SAMPLES, help="Samples of each question."),
+    ] = 16,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: stdout.")] = None,
     model: options.Model = None,
     base_url: options.BaseUrl = None,
@@ -53,42 +58,46 @@ def sample(
         model, base_url, api_key_env, None, kind, temperature, system, reply_tokens, None, config,
         concurrency,
     )  # fmt: skip
-    policy = Policy(Fixed(n))
     chosen = choose(flags)
     if chosen.arm.decoding.get("temperature") == 0 and n > 1:
         raise UsageError("temperature 0 gives the same sample every time; use -n 1")
     source = Source(file, chosen.kind, limit, skip_bad=skip_bad, check_gold=True)
-    name = dataset or _name(file)
-    batch = Batch(
-        chosen.arm,
-        policy,
-        Setting(seed, limits(None, None, None, None), logprobs=top_logprobs),
-        budget(total_budget, chosen.arm),
-        concurrency,
-    )
+    setting = Setting(seed, logprobs=top_logprobs)
+    total = budget(total_budget, chosen.arm)
+    batch = Batch(chosen, Policy(Fixed(n)), setting, total, concurrency)
+    pools = _Pools(dataset or _name(file), chosen, n)
+    header = {"verb": "sample", "dataset": pools.dataset, "n": n, "top_logprobs": top_logprobs}
+    work = work_through(
+        source, batch, output, record=pools.record, header=header, resume=resume,
+        overwrite=overwrite, quiet=quiet,
+    )  # fmt: skip
+    asyncio.run(work)
+    pools.report()
 
-    def record(line: QuestionLine, result: Result) -> Mapping[str, Any] | None:
+
+class _Pools:
+    """Makes the pool line of each finished question, and knows which have one sample only."""
+
+    def __init__(self, dataset: str, chosen: Chosen, n: int):
+        self.dataset, self._chosen, self._n = dataset, chosen, n
+        self._alone: Counter[str] = Counter()
+
+    def record(self, line: QuestionLine, result: Result) -> Mapping[str, Any] | None:
         if result.stop not in {StopReason.FIXED, StopReason.SINGLE}:
             return None
-        return pool_record(_labelled(line, result, name, chosen.arm))
-
-    header = {"verb": "sample", "dataset": name, "n": n, "top_logprobs": top_logprobs}
-    asyncio.run(
-        work_through(
-            source,
-            batch,
-            output,
-            record=record,
-            header=header,
-            resume=resume,
-            overwrite=overwrite,
-            quiet=quiet,
+        if result.n_samples < self._n:
+            self._alone[result.reason or "no reason given"] += 1
+        return pool_record(
+            _labelled(line, result, self.dataset, self._chosen.arm_for(line.question))
         )
-    )
+
+    def report(self) -> None:
+        for reason, questions in self._alone.items():
+            say(f"{questions} questions have one sample instead of {self._n} ({reason})")
 
 
 def _name(file: str) -> str:
-    return "stdin" if file == "-" else Path(file).name.split(".")[0]
+    return "stdin" if file == "-" else Path(file).name.lstrip(".").split(".")[0] or "questions"
 
 
 def _labelled(line: QuestionLine, result: Result, dataset: str, arm: Arm) -> Labelled:
@@ -96,7 +105,7 @@ def _labelled(line: QuestionLine, result: Result, dataset: str, arm: Arm) -> Lab
     question = line.question
     key = arm.key(question.kind)
     pool = Pool(
-        dataset=str(line.extra.get("dataset", dataset)),
+        dataset=str(line.extra.get("dataset") or dataset),
         model=key["model"],
         question_id=question.id,
         samples=tuple(_compact(drawn, index) for index, drawn in enumerate(result.samples)),
