@@ -310,6 +310,22 @@ def test_attempts_of_unknown_fate_use_up_the_cap() -> None:
     assert (result.stop, result.decision) == (StopReason.BUDGET, "abstain")
 
 
+@pytest.mark.usefixtures("quick_retries")
+def test_a_server_that_is_busy_when_asked_what_it_can_do_is_asked_again() -> None:
+    class Busy(Scripted):
+        asked = 0
+
+        async def capabilities(self) -> Capabilities:
+            self.asked += 1
+            if self.asked < 3:
+                raise ServerFault("starting up")
+            return await super().capabilities()
+
+    backend = Busy("4")
+    assert solved(backend, Fixed(2)).n_samples == 2
+    assert backend.asked == 3
+
+
 def test_a_rejected_request_is_not_repeated_and_the_reason_is_given() -> None:
     backend = Scripted("4", faults=lambda _request, _tried: Fail(Rejected))
     result = solved(backend, Fixed(4))
@@ -399,6 +415,11 @@ def test_tokens_cannot_be_capped_without_a_bound_on_replies() -> None:
     setting = Setting(limits=Limits(max_tokens=100))
     with pytest.raises(UsageError, match="max_tokens"):
         asyncio.run(solve(ASKED, Arm(Scripted("4"), {"temperature": 1}), Policy(Fixed(2)), setting))
+
+
+def test_the_number_of_draws_is_not_the_decodings_to_say() -> None:
+    with pytest.raises(UsageError, match="stop rule"):
+        asyncio.run(solve(ASKED, Arm(Scripted("4"), {**DECODING, "n": 3}), Policy(Fixed(2))))
 
 
 def test_every_call_is_announced_before_it_is_sent() -> None:

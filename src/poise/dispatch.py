@@ -11,16 +11,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import stamina
 
 from poise.errors import BackendError, CapReached, MalformedReply, UsageError
 from poise.spend import Ledger, Reservation, Usage, prompt_bound
-from poise.types import Arm, Batch, Capabilities, Question, Reply, Request
+from poise.types import Arm, Backend, Batch, Capabilities, Question, Reply, Request
 
-__all__ = ["Arrival", "Dispatcher", "OnReserve", "derive_seed"]
+__all__ = ["Arrival", "Dispatcher", "OnReserve", "ask_capabilities", "derive_seed"]
 
 LONGEST_WAIT = 60.0
 """Seconds; a server that asks for a longer pause before a retry is treated as refusing."""
@@ -86,6 +86,8 @@ class Dispatcher:
         self._on_reserve = on_reserve
         self._messages = arm.prompt.messages(question)
         self._prompt_bound = prompt_bound(self._messages)
+        if "n" in arm.decoding:
+            raise UsageError("n is no part of an arm's decoding: the stop rule says how many draws")
         self._max_tokens = int(arm.decoding.get("max_tokens", 0))
         if not self._max_tokens and ledger.caps_tokens:
             raise UsageError("a cap on tokens or dollars needs max_tokens in the arm's decoding")
@@ -161,9 +163,7 @@ class Dispatcher:
         started = time.monotonic()
         kept: Reservation | None = reservation
         try:
-            async for attempt in stamina.retry_context(
-                on=_pause, attempts=self._attempts, timeout=None, wait_initial=0.5, wait_max=20.0
-            ):
+            async for attempt in _retrying(self._attempts):
                 with attempt:
                     current, kept = kept or self._reserve(n), None
                     batch = await self._attempt(request, current)
@@ -199,6 +199,22 @@ class Dispatcher:
         if not batch.replies:
             raise MalformedReply("the server's reply holds no choices")
         return batch
+
+
+async def ask_capabilities(backend: Backend, attempts: int) -> Capabilities:
+    """What ``backend`` can do, asked up to ``attempts`` times. Raises BackendError."""
+    async for attempt in _retrying(attempts):
+        with attempt:
+            return await backend.capabilities()
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _retrying(attempts: int) -> AsyncIterator[stamina.Attempt]:
+    return aiter(
+        stamina.retry_context(
+            on=_pause, attempts=attempts, timeout=None, wait_initial=0.5, wait_max=20.0
+        )
+    )
 
 
 def _pause(error: Exception) -> bool | float:

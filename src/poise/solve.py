@@ -24,7 +24,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from poise.dispatch import Dispatcher, OnReserve
+from poise.dispatch import Dispatcher, OnReserve, ask_capabilities
 from poise.errors import BackendError, CapReached, Exhausted, UsageError
 from poise.policies import Fixed, Policy
 from poise.prefix import Prefix
@@ -84,7 +84,7 @@ async def solve(
     prefix = Prefix(question, in_order=setting.order == "dispatch")
     verdict = Verdict(question, arm, policy, vote, setting.order, single)
     try:
-        capabilities = await arm.backend.capabilities()
+        capabilities = await ask_capabilities(arm.backend, setting.attempts)
     except BackendError as error:
         spend = replace(ledger.spend, seconds=time.monotonic() - started)
         return verdict.result(prefix, StopReason.ERROR, spend, error=error)

@@ -27,9 +27,14 @@ PROMPT = Prompt(
     examples={
         Kind.NUMBER: (("What is 3 + 4?", "3 + 4 = 7"),),
         Kind.YESNO: (("Is 9 an odd number?", "Yes"), ("Is a cat a plant?", "No")),
+        Kind.TEXT: (
+            ("What is the opposite of good?", "bad"),
+            ("What is the plural of cat?", "cats"),
+            ("What is the past tense of paint?", "painted"),
+        ),
     }
 )
-"""One worked example (two for yes/no, one of each): a 135M model follows a form it has seen."""
+"""Worked examples by answer kind: a 135M model follows a form that it has seen."""
 
 
 class LlamaCpp:
@@ -38,7 +43,10 @@ class LlamaCpp:
     ``path``: the .gguf file; None finds the embedded one (``weights.find_weights``). ``slots``:
     sequences decoded in parallel, also the most draws in one request. ``context``: tokens each
     slot holds, prompt and reply together. ``threads`` None: llama.cpp's choice.
-    Raises ModelMissing, on first use, when the engine or the file is absent.
+
+    Starts on first use and, after ``aclose``, again; may be used in several event loops. Raises
+    ModelMissing, here when there is no such file, on first use when the engine is not installed
+    or cannot load the file.
     """
 
     engine = "llama.cpp"
@@ -86,12 +94,14 @@ class LlamaCpp:
     async def aclose(self) -> None:
         """Stop the engine."""
         http, self._http, server, self._server = self._http, None, self._server, None
+        self._starting = asyncio.Lock()  # the next start may be in another event loop
         if http is not None:
             await http.aclose()
         if server is not None:
             # The engine's destructor joins its threads; that must not hold up the event loop.
-            await asyncio.to_thread(_drop, [server])
+            holder = [server]
             del server
+            await asyncio.to_thread(holder.clear)
 
     async def _start(self) -> Http:
         async with self._starting:
@@ -136,8 +146,3 @@ class LlamaCpp:
 def embedded(engine: LlamaCpp | None = None) -> Arm:
     """The embedded model as an arm, with the decoding and the worked examples it is used with."""
     return Arm(engine or LlamaCpp(), DECODING, PROMPT)
-
-
-def _drop(holder: list[Any]) -> None:
-    """Let go of the last reference in this thread."""
-    holder.clear()

@@ -43,14 +43,12 @@ async def probe(server: Http, max_n: int) -> Capabilities:
         n = await probing.supports("n > 1", replace(ASK, n=2))
         seed = await probing.supports("seed", replace(ASK, seed=1))
         logprobs = await probing.supports("logprobs", replace(ASK, logprobs=TOP))
-        together = replace(ASK, n=2 if n else 1, seed=1 if seed else None)
-        both = await probing.ask(replace(together, logprobs=TOP if logprobs else None))
-    if logprobs and (both is None or any(r.logprobs is None for r in both.replies)):
-        probing.notes.append("logprobs: accepted, and none came back")
-        logprobs = False
-    if n and (both is None or len(both.replies) != 2):
-        got = 0 if both is None else len(both.replies)
-        probing.notes.append(f"n > 1: asked for 2 choices and got {got}")
+        both = await probing.together(n=n, seed=seed, logprobs=logprobs)
+        if both is None:
+            n = logprobs = False
+    top = _top(both, probing.notes) if both and logprobs else None
+    if both and n and len(both.replies) != 2:
+        probing.notes.append(f"n > 1: asked for 2 choices and got {len(both.replies)}")
         n = False
     if seed:
         seed, distinct = await probing.seeds()
@@ -59,12 +57,24 @@ async def probe(server: Http, max_n: int) -> Capabilities:
             n = False
     return Capabilities(
         n=max_n if n else 1,
-        logprobs=TOP if logprobs else None,
+        logprobs=top,
         seed=seed,
         usage_per_choice=n and _per_choice(both),
         notes=tuple(probing.notes),
         spend=probing.spend,
     )
+
+
+def _top(batch: Batch, notes: list[str]) -> int | None:
+    """How many alternatives a token can have, going by what came back."""
+    found = [reply.logprobs for reply in batch.replies]
+    if not found or None in found:
+        notes.append("logprobs: accepted, and none came back")
+        return None
+    if any(logprobs is not None and any(logprobs.top or ()) for logprobs in found):
+        return TOP
+    notes.append("logprobs: the chosen token's only, no alternatives came back")
+    return 0
 
 
 def _per_choice(batch: Batch | None) -> bool:
@@ -89,24 +99,23 @@ class _Probing:
     async def ask(self, request: Request) -> Batch | None:
         """One call; None where the server rejects the request."""
         try:
-            batch = await self.server.sample(request)
-        except Rejected as error:
-            self._count(Usage(0, 0))
-            if (
-                "max_completion_tokens" in str(error)
-                and self.server.max_tokens_field == "max_tokens"
-            ):
-                self.server.max_tokens_field = "max_completion_tokens"
-                self.notes.append("max_tokens: sent as max_completion_tokens")
-                return await self.ask(request)
+            return await self._call(request)
+        except Rejected:
             return None
-        self._count(batch.usage)
-        return batch
 
     async def plainest(self) -> None:
         """A request without any feature; its rejection is an answer about the server itself."""
-        batch = await self.server.sample(ASK)
-        self._count(batch.usage)
+        await self._call(ASK)
+
+    async def together(self, *, n: bool, seed: bool, logprobs: bool) -> Batch | None:
+        """A request with all features that were accepted one by one; None if that is rejected."""
+        wanted = replace(
+            ASK, n=2 if n else 1, seed=1 if seed else None, logprobs=TOP if logprobs else None
+        )
+        batch = await self.ask(wanted)
+        if batch is None:
+            self.notes.append("n > 1 and logprobs: not used, as the server rejects them together")
+        return batch
 
     async def supports(self, feature: str, request: Request) -> bool:
         """Whether the server takes a request with just this feature."""
@@ -126,6 +135,21 @@ class _Probing:
             self.notes.append("seed: different seeds give the same reply")
             return False, False
         return True, True
+
+    async def _call(self, request: Request) -> Batch:
+        """One call, or a second one where the server wants the token limit by its other name."""
+        try:
+            batch = await self.server.sample(request)
+        except Rejected as error:
+            self._count(Usage(0, 0))
+            renamed = self.server.max_tokens_field == "max_completion_tokens"
+            if renamed or "max_completion_tokens" not in str(error):
+                raise
+            self.server.max_tokens_field = "max_completion_tokens"
+            self.notes.append("max_tokens: sent as max_completion_tokens")
+            return await self._call(request)
+        self._count(batch.usage)
+        return batch
 
     def _count(self, usage: Usage) -> None:
         self.spend = self.spend + Spend(

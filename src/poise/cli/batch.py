@@ -18,6 +18,7 @@ from typing import Any
 from poise.answers.infer import infer_kind
 from poise.cli.arms import Chosen
 from poise.cli.progress import Progress
+from poise.dispatch import ask_capabilities
 from poise.errors import (
     BackendError,
     InputError,
@@ -136,7 +137,7 @@ async def work_through(
     _check_caps(batch)
     try:
         total = source.check()
-        able = await backend.capabilities()
+        able = await ask_capabilities(backend, batch.setting.attempts)
         journal = _open(batch, output, _header(batch, header), resume=resume, overwrite=overwrite)
         with journal:
             warm_up = priced(able.spend, batch.chosen.arm.price)

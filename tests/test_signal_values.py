@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -316,7 +317,7 @@ def test_the_tokens_found_always_hold_the_number_that_was_read(before, number, a
     text = f"{before} {number}{after}"
     answer = KINDS[Kind.NUMBER].read(Reply(text), None).answer
     edges = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
-    tokens = [text[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    tokens = [text[a:b] for a, b in itertools.pairwise(edges)]
     assume(answer is not None)
     sample = written(tokens, answer)
     try:
