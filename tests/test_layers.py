@@ -22,9 +22,12 @@ ROOT = Path(poise.__file__).parent
 
 ROWS = (
     {"errors", "spend", "types"},
-    {"answers", "pools", "journal"},
-    {"tasks", "grading", "backends", "signals", "policies", "votes"},
+    {"scoring"},
+    {"answers", "pools", "journal", "metrics"},
+    {"tasks", "grading", "backends", "signals", "calibrators", "policies", "votes"},
+    {"profile", "state_map", "domain"},
     {"dispatch", "prefix", "verdict", "solve", "config"},
+    {"fit"},
     {"cli", "poise"},
 )
 """Bottom to top; ``poise`` is the package's own ``__init__``. A new file has to be placed here."""
@@ -40,12 +43,15 @@ WITHIN = {
     ("solve", "verdict"),
     ("verdict", "prefix"),
     ("prefix", "dispatch"),
+    # The profile is made of its maps and its domain test.
+    ("profile", "state_map"),
+    ("profile", "domain"),
 }
 """The only imports inside a row."""
 
 BLIND = {
-    *("solve", "dispatch", "prefix", "verdict", "signals", "policies", "votes", "answers"),
-    "backends",
+    *("solve", "dispatch", "prefix", "verdict", "profile", "state_map", "domain"),
+    *("policies", "votes", "signals", "calibrators", "answers", "backends"),
 }
 LABELS = {"grading", "tasks"}
 """What the serving path must not see, not even through others."""
@@ -56,7 +62,10 @@ HEAVY = {
 }
 """Optional or slow packages: imported inside the function that needs them, never on import."""
 
-LIGHT = ("numpy", "scipy", "httpx2", "pydantic", "rich", "stamina", "anyio", "aiolimiter")
+LIGHT = (
+    *("numpy", "scipy", "sklearn", "httpx2", "pydantic"),
+    *("rich", "stamina", "anyio", "aiolimiter"),
+)
 """What even ``import poise`` and ``poise --help`` must not load."""
 
 Import = tuple[str, int, bool]

@@ -15,6 +15,7 @@
     upstream = "lab"                  # absent: the embedded model
     model = "qwen2.5-7b-instruct"     # absent: the only one the server offers
     policy = "beta:threshold=0.95"
+    profile = "small-number.json"     # what makes its probabilities
     kind = "number"
     system = "Answer with a number."
     examples = [["What is 3 + 4?", "3 + 4 = 7"]]   # worked examples, shown for `kind`
@@ -80,6 +81,7 @@ class Alias(_Table):
     upstream: str | None = None
     model: str | None = None
     policy: str | None = None
+    profile: str | None = None
     kind: Kind | None = None
     system: str | None = None
     examples: tuple[tuple[str, str], ...] = ()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import stamina
 
-from poise.errors import BackendError, CapReached, MalformedReply, UsageError
+from poise.errors import BackendError, CapReached, MalformedReply, Unavailable, UsageError
 from poise.spend import Ledger, Reservation, Usage, prompt_bound
 from poise.types import Arm, Backend, Batch, Capabilities, Question, Reply, Request
 
@@ -163,7 +163,7 @@ class Dispatcher:
         started = time.monotonic()
         kept: Reservation | None = reservation
         try:
-            async for attempt in _retrying(self._attempts):
+            async for attempt in _retrying(self._attempts, _pause):
                 with attempt:
                     current, kept = kept or self._reserve(n), None
                     batch = await self._attempt(request, current)
@@ -202,17 +202,26 @@ class Dispatcher:
 
 
 async def ask_capabilities(backend: Backend, attempts: int) -> Capabilities:
-    """What ``backend`` can do, asked up to ``attempts`` times. Raises BackendError."""
-    async for attempt in _retrying(attempts):
+    """What ``backend`` can do, asked up to ``attempts`` times. Raises BackendError.
+
+    A server that cannot be reached on first contact is not waited for: its address is wrong.
+    """
+
+    def pause(error: Exception) -> bool | float:
+        return False if isinstance(error, Unavailable) else _pause(error)
+
+    async for attempt in _retrying(attempts, pause):
         with attempt:
             return await backend.capabilities()
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def _retrying(attempts: int) -> AsyncIterator[stamina.Attempt]:
+def _retrying(
+    attempts: int, pause: Callable[[Exception], bool | float]
+) -> AsyncIterator[stamina.Attempt]:
     return aiter(
         stamina.retry_context(
-            on=_pause, attempts=attempts, timeout=None, wait_initial=0.5, wait_max=20.0
+            on=pause, attempts=attempts, timeout=None, wait_initial=0.5, wait_max=20.0
         )
     )
 

@@ -27,7 +27,7 @@ from scipy.special import xlog1py, xlogy
 
 from poise.errors import UsageError
 
-__all__ = ["RULES", "FloatArray", "Rule", "brier", "log_loss", "spherical"]
+__all__ = ["RULES", "FloatArray", "Rule", "brier", "floored", "log_loss", "spherical"]
 
 FloatArray = NDArray[np.float64]
 
@@ -55,12 +55,16 @@ def log_loss(y: ArrayLike, p: ArrayLike, *, floor: float = 0.0) -> FloatArray:
     loss exceeds -ln(floor). Raises UsageError for other values.
     """
     labels, stated = _both(y, p)
-    if not 0 <= floor < 0.5:
-        raise UsageError(f"floor={floor!r}: must be at least 0 and below 0.5")
-    if floor:
-        stated = np.clip(stated, floor, 1 - floor)
+    stated = floored(stated, floor)
     loss: FloatArray = -(xlogy(labels, stated) + xlog1py(1 - labels, -stated))
     return loss
+
+
+def floored(p: ArrayLike, floor: float) -> FloatArray:
+    """``p``, in [0, 1], moved into [floor, 1 - floor]; raises UsageError unless floor < 0.5."""
+    if not 0 <= floor < 0.5:
+        raise UsageError(f"floor={floor!r}: must be at least 0 and below 0.5")
+    return np.clip(_probabilities("p", p), floor, 1 - floor)
 
 
 def spherical(y: ArrayLike, p: ArrayLike) -> FloatArray:

@@ -28,6 +28,7 @@ from poise.dispatch import Dispatcher, OnReserve, ask_capabilities
 from poise.errors import BackendError, CapReached, Exhausted, UsageError
 from poise.policies import Fixed, Policy
 from poise.prefix import Prefix
+from poise.profile import Profile
 from poise.spend import Ledger, Limits
 from poise.types import Arm, Draw, Question, Result, Stop, StopReason
 from poise.verdict import Verdict
@@ -45,8 +46,8 @@ class Setting:
 
     ``seed`` fixes every draw that the back-end lets be fixed. ``limits`` are hard caps for each
     question. ``attempts``: how often a retryable failure is tried in all. ``logprobs``: None asks
-    for none, 0 for the chosen tokens', k for the top k as well. ``on_reserve`` hears of each
-    reservation before its call is sent.
+    for none, 0 for the chosen tokens', k for the top k as well. ``profile`` makes a probability of
+    what it applies to. ``on_reserve`` hears of each reservation before its call is sent.
     """
 
     seed: int = 0
@@ -54,6 +55,7 @@ class Setting:
     order: Literal["dispatch", "completion"] = "dispatch"
     attempts: int = 4
     logprobs: int | None = None
+    profile: Profile | None = None
     on_reserve: OnReserve | None = None
 
     def __post_init__(self) -> None:
@@ -82,7 +84,7 @@ async def solve(
     ledger = Ledger(setting.limits, arm.price, budget)
     policy, single = _for_draws(question, arm, policy)
     prefix = Prefix(question, in_order=setting.order == "dispatch")
-    verdict = Verdict(question, arm, policy, vote, setting.order, single)
+    verdict = Verdict(question, arm, policy, vote, setting.order, single, setting.profile)
     try:
         capabilities = await ask_capabilities(arm.backend, setting.attempts)
     except BackendError as error:
@@ -95,7 +97,7 @@ async def solve(
         ledger,
         seed=setting.seed,
         attempts=setting.attempts,
-        logprobs=setting.logprobs,
+        logprobs=_logprobs(setting),
         on_reserve=setting.on_reserve,
     )
     seconds = setting.limits.max_seconds
@@ -195,6 +197,13 @@ def _loop() -> asyncio.AbstractEventLoop:
 
     atexit.register(end)
     return loop
+
+
+def _logprobs(setting: Setting) -> int | None:
+    """What to ask for: at least the chosen tokens' where the profile reads them."""
+    if setting.logprobs is None and setting.profile is not None:
+        return 0 if setting.profile.wants_logprobs else None
+    return setting.logprobs
 
 
 async def _sample(

@@ -1,18 +1,22 @@
 """From the prefix that was stopped at to the result that is reported.
 
-Vote, exit rule, the reasons in words, and what is missing and why. It does not know how the prefix
-came about.
+Vote, exit rule, the profile's probability where it applies, the reasons in words, and what is
+missing and why. It does not know how the prefix came about.
 """
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from poise.policies import Policy
 from poise.prefix import Prefix
+from poise.profile import Profile, Stated
+from poise.signals import Evidence, compute
 from poise.spend import Spend
-from poise.types import Arm, Question, Result, State, StopReason
+from poise.types import Arm, Question, Result, StopReason
 from poise.votes import Vote
 
 __all__ = ["Verdict"]
@@ -31,6 +35,7 @@ class Verdict:
     vote: Vote
     order: str
     single: str | None
+    profile: Profile | None = None
 
     def result(
         self,
@@ -45,23 +50,24 @@ class Verdict:
         leader = self.vote.elect(state)
         decision = self.policy.exit.decide(state, leader)
         chosen = leader if decision == "answer" else None
-        text = next(
-            (
-                sample.text
-                for sample, cluster in zip(prefix.samples, prefix.members, strict=True)
-                if chosen is not None and cluster == chosen
-            ),
-            None,
-        )
+        text = _first_text(prefix, chosen)
         if self.question.kind is None and chosen is None and prefix.samples:
             decision, text = "answer", prefix.samples[0].text  # open chat: the reply is the answer
-        agreement, no_agreement = self._agreement(state, leader)
-        missing = {} if no_agreement is None else {"agreement": no_agreement}
-        if error is not None:
-            missing["samples"] = str(error)
         decoding = dict(self.arm.decoding)
         if self.order != "dispatch":
             decoding["order"] = self.order
+        evidence = Evidence(tuple(prefix.samples), state.clusters, state.counts, leader)
+        stated = self._stated(evidence, stop, decoding, error)
+        calibrated = stated.probability is not None and decision == "answer"
+        signals, missing = dict(stated.signals), dict(stated.missing)
+        if "agreement" not in signals:
+            found, absent = compute(["agreement"], evidence)
+            signals |= found
+            missing |= absent
+        if self.single is not None:
+            missing["agreement"] = self.single
+        if error is not None:
+            missing["samples"] = str(error)
         ranked = sorted(range(len(state.counts)), key=lambda cluster: -state.counts[cluster])
         return Result(
             id=uuid.uuid4().hex,
@@ -71,8 +77,13 @@ class Verdict:
             text=text,
             decision=decision,
             stop=stop,
-            reason=self._reason(state, leader, error),
-            signals={"agreement": agreement},
+            probability=stated.probability if calibrated else None,
+            interval=stated.interval if calibrated else None,
+            interval_kind="bootstrap" if calibrated and stated.interval else None,
+            calibrated=calibrated,
+            reason=None if calibrated else stated.reason,
+            profile=self.profile.provenance() if calibrated and self.profile else None,
+            signals=signals,
             missing=missing,
             samples=tuple(prefix.samples),
             votes={state.answers[cluster]: state.counts[cluster] for cluster in ranked},
@@ -84,24 +95,39 @@ class Verdict:
             error=error,
         )
 
-    def _agreement(self, state: State, leader: int | None) -> tuple[float | None, str | None]:
-        """The leader's share of all samples drawn, or None and why there is no such number."""
-        if self.single is not None:
-            return None, self.single
-        if leader is None:
-            return None, "no readable answer"
-        if state.n == 1:
-            return None, "one sample can only agree with itself"
-        return state.counts[leader] / state.n, None
+    def _stated(
+        self,
+        evidence: Evidence,
+        stop: StopReason,
+        decoding: Mapping[str, Any],
+        error: Exception | None,
+    ) -> Stated:
+        """The probability that is claimed, or why none is."""
+        reason = self._reason(evidence, error)
+        if reason is None and self.profile is None:
+            reason = "no profile: nothing was calibrated for this model and decoding"
+        if reason is None and self.profile is not None:
+            arm = {**self.arm.key(self.question.kind), "decoding": dict(decoding)}
+            reason = self.profile.applies(arm, self.policy, self.question)
+            if reason is None:
+                return self.profile.state(evidence, stop)
+        return Stated(None, None, reason, {}, {})
 
-    def _reason(self, state: State, leader: int | None, error: Exception | None) -> str:
-        """Why no probability is claimed."""
-        if state.n == 0 and error is not None:
+    def _reason(self, evidence: Evidence, error: Exception | None) -> str | None:
+        """Why there is nothing to put a probability on."""
+        if evidence.n == 0 and error is not None:
             return f"no sample arrived: {error}"
         if self.single is not None:
             return self.single
-        if state.n == 0:
+        if evidence.n == 0:
             return "no sample was drawn: a cap or the deadline came first"
-        if leader is None:
+        if evidence.leader is None:
             return "no sample holds a readable answer"
-        return "no profile: nothing was calibrated for this model and decoding"
+        return None
+
+
+def _first_text(prefix: Prefix, chosen: int | None) -> str | None:
+    """The first reply that gave the chosen answer."""
+    if chosen is None:
+        return None
+    return prefix.samples[prefix.members.index(chosen)].text

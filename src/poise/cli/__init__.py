@@ -20,6 +20,7 @@ __all__ = ["VERBS", "main"]
 VERBS = {
     "ask": "One question: an answer, and how sure.",
     "run": "A file of questions: results, sampling each only as much as it needs.",
+    "fit": "Labelled pools: a profile that makes probabilities, with its held-out numbers.",
     "sample": "A file of questions: a pool file with N samples of each.",
 }
 

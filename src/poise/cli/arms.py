@@ -13,6 +13,8 @@ from poise.backends.llamacpp import DECODING, PROMPT
 from poise.config import Alias, Config, environment_key, load
 from poise.errors import UsageError
 from poise.policies import Policy, parse_policy
+from poise.profile import SHIPPED, Profile
+from poise.profile import load as load_profile
 from poise.spend import Ledger, Limits
 from poise.types import Arm, Backend, Kind, Prompt, Question
 
@@ -38,6 +40,7 @@ class ArmFlags:
     max_samples: int | None = None
     config: Path | None = None
     concurrency: int = 8
+    profile: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class Chosen:
     policy: Policy
     kind: Kind | None
     length_stated: bool
+    profile: Profile | None = None
 
     def arm_for(self, question: Question) -> Arm:
         """The arm for one question: an open one gets room to reply, unless a length was stated."""
@@ -72,8 +76,13 @@ def choose(flags: ArmFlags) -> Chosen:
         raise UsageError("--api-key-env names the key of the server at --base-url; give both")
     if flags.base_url is not None and alias.upstream is not None:
         raise UsageError(f"--base-url and the alias {alias.name!r} name two servers; give one")
-    # A wrong policy or cap should be said before a model is looked for.
-    policy = parse_policy(flags.policy or alias.policy or "beta", flags.max_samples)
+    # A wrong policy, cap or profile should be said before a model is looked for.
+    profile = _profile(flags, alias)
+    stated = flags.policy or alias.policy
+    if profile is not None and stated is None and flags.max_samples is None:
+        policy = profile.policy
+    else:
+        policy = parse_policy(stated or "beta", flags.max_samples)
     backend, decoding, prompt = _backend(flags, alias, config)
     decoding = {**decoding, **alias.decoding}
     if flags.temperature is not None:
@@ -99,7 +108,17 @@ def choose(flags: ArmFlags) -> Chosen:
             or "max_tokens" in alias.decoding
             or backend.engine == "stored"
         ),
+        profile=profile,
     )
+
+
+def _profile(flags: ArmFlags, alias: Alias) -> Profile | None:
+    """The profile that is named, or the one shipped for the embedded model."""
+    named = flags.profile or alias.profile
+    if named is not None:
+        return None if named == "none" else load_profile(named)
+    embedded = alias.model is None and alias.upstream is None and flags.base_url is None
+    return load_profile(SHIPPED) if embedded else None
 
 
 def _backend(

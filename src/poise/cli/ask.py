@@ -30,6 +30,7 @@ def ask(
     base_url: options.BaseUrl = None,
     api_key_env: options.KeyEnv = None,
     policy: options.Policy = None,
+    profile: options.ProfileFile = None,
     kind: options.KindFlag = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", help="One option of a choice; repeat it.")
@@ -58,9 +59,11 @@ def ask(
         reply_tokens,
         max_samples,
         config,
+        profile=profile,
     )
-    setting = Setting(seed, limits(max_samples, max_tokens, max_seconds, max_usd))
+    caps = limits(max_samples, max_tokens, max_seconds, max_usd)
     chosen = choose(flags)
+    setting = Setting(seed, caps, profile=chosen.profile)
     question = _question(text, chosen, tuple(option or ()))
     result, error = asyncio.run(_ask(question, chosen, setting))
     if as_json:
@@ -111,11 +114,11 @@ def _shown(result: Result) -> str:
         head = result.text or ""
     else:
         head = "(no answer)" if result.answer is None else result.answer
-    sure = (
-        f"probability {result.probability:.2f}"
-        if result.probability is not None
-        else f"not calibrated: {result.reason}"
-    )
+    sure = f"not calibrated: {result.reason}"
+    if result.probability is not None:
+        sure = f"probability {result.probability:.2f}"
+        if result.interval is not None:
+            sure += " (95 % {:.2f} to {:.2f})".format(*result.interval)
     spend = result.spend
     tokens = "unknown" if spend.tokens is None else str(spend.tokens)
     lines = [head, sure]

@@ -181,6 +181,7 @@ def _header(batch: Batch, verb: Mapping[str, Any]) -> dict[str, Any]:
         "policy": repr(batch.policy),
         "seed": batch.setting.seed,
         "limits": repr(batch.setting.limits),
+        "profile": None if batch.setting.profile is None else batch.setting.profile.id,
     }
 
 

@@ -71,6 +71,13 @@ MaxUsd = Annotated[
     float | None,
     typer.Option("--max-usd", help="Cap per question in dollars; needs [prices] in the config."),
 ]
+ProfileFile = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        help="Profile that makes probabilities, or none. Default: the embedded model's own.",
+    ),
+]
 Budget = Annotated[
     str | None,
     typer.Option("--budget", help="Cap for the whole file: 5000samples, 2e5tokens or 3usd."),

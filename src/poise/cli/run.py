@@ -26,6 +26,7 @@ def run(
     base_url: options.BaseUrl = None,
     api_key_env: options.KeyEnv = None,
     policy: options.Policy = None,
+    profile: options.ProfileFile = None,
     kind: options.KindFlag = None,
     temperature: options.Temperature = None,
     system: options.System = None,
@@ -53,13 +54,14 @@ def run(
     """Answer a file of questions."""
     flags = ArmFlags(
         model, base_url, api_key_env, policy, kind, temperature, system, reply_tokens, max_samples,
-        config, concurrency,
+        config, concurrency, profile,
     )  # fmt: skip
     caps = limits(max_samples, max_tokens, max_seconds, max_usd)
     chosen = choose(flags)
     source = Source(file, chosen.kind, limit, skip_bad=skip_bad)
     total = budget(total_budget, chosen.arm)
-    batch = Batch(chosen, chosen.policy, Setting(seed, caps), total, concurrency)
+    setting = Setting(seed, caps, profile=chosen.profile)
+    batch = Batch(chosen, chosen.policy, setting, total, concurrency)
     rows = Table() if table else None
 
     def record(line: QuestionLine, result: Result) -> Mapping[str, Any]:

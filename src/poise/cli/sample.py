@@ -56,7 +56,7 @@ def sample(
     """Sample a file of questions."""
     flags = ArmFlags(
         model, base_url, api_key_env, None, kind, temperature, system, reply_tokens, None, config,
-        concurrency,
+        concurrency, "none",
     )  # fmt: skip
     chosen = choose(flags)
     if chosen.arm.decoding.get("temperature") == 0 and n > 1:
