@@ -25,10 +25,11 @@ def main() -> None:
     """Print the comparison."""
     adaptive, fixed = read(sys.argv[1]), read(sys.argv[2])
     print(f"\n{'':24}{'adaptive':>12}{'fixed':>12}{'ratio':>8}")
-    for field in ("samples", "prompt_tokens", "completion_tokens", "seconds"):
+    for field in ("samples", "completion_tokens", "prompt_tokens", "cached_tokens"):
         a, f = total(adaptive, field), total(fixed, field)
-        shown = [f"{value:,.1f}" if field == "seconds" else f"{value:,.0f}" for value in (a, f)]
-        print(f"{field.replace('_', ' '):24}{shown[0]:>12}{shown[1]:>12}{a / f:>8.2f}")
+        ratio = f"{a / f:.2f}" if f else "-"
+        name = field.replace("_", " ").replace("cached", "of these cached")
+        print(f"{name:24}{a:>12,.0f}{f:>12,.0f}{ratio:>8}")
     known = [name for name, result in adaptive.items() if result["kind"] is not None]
     same = sum(adaptive[name]["answer"] == fixed[name]["answer"] for name in known)
     print(f"same answer as fixed voting on {same} of {len(known)} questions")

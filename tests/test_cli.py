@@ -57,11 +57,12 @@ def answers(records: list[dict[str, object]]) -> dict[object, object]:
 # -- help, version, usage ------------------------------------------------------------------------
 
 ARM = ("-m", "--model", "--base-url", "--api-key-env", "--kind", "--temperature", "--system")
-EACH = ("--policy", "--max-samples", "--max-tokens", "--max-seconds", "--max-usd")
+EACH = ("--policy", "--profile", "--max-samples", "--max-tokens", "--max-seconds", "--max-usd")
 FILES = ("-o", "--output", "--budget", "--concurrency", "--limit", "--resume", "--overwrite")
 FLAGS = {
     "ask": (*ARM, *EACH, "--seed", "--json", "--config", "--option", "--reply-tokens"),
     "run": (*ARM, *EACH, *FILES, "--seed", "--quiet", "--config", "--table", "--skip-bad"),
+    "fit": ("-o", "--policy", "--max-samples", "--others", "--note", "--seed", "--json"),
     "sample": (*ARM, *FILES, "-n", "--seed", "--quiet", "--config", "--top-logprobs", "--dataset"),
 }
 

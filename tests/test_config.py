@@ -130,7 +130,7 @@ REFUSED = [
     ("[storage]\n", "storage: there is no such key"),
     ("threads = 1\n", "threads: there is no such key"),
     (UPSTREAM + "retries = 3\n", "upstream.0.retries: there is no such key"),
-    (ALIAS + 'profile = "p"\n', "alias.0.profile: there is no such key"),
+    (ALIAS + 'porfile = "p"\n', "alias.0.porfile: there is no such key"),
     (PRICE + "image = 0.1\n", "prices.m.image: there is no such key"),
     ("[embedded]\ngpu = 1\n", "embedded.gpu: there is no such key"),
     ('[[upstream]]\nbase_url = "http://x/v1"\n', "upstream.0.name: field required"),

@@ -13,6 +13,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
+from sklearn.model_selection import cross_val_score
 
 from poise.calibrators import (
     ClassTemperature,
@@ -261,3 +262,13 @@ def test_quadratic_keeps_rising_beyond_the_scores_it_was_fitted_on():
     assert one.coef_[2] < 0
     assert not one.held_
     assert (np.diff(right(one, np.linspace(-8, 10, 200))) > 0).all()
+
+
+def test_a_calibrator_serves_scikit_learns_own_tools():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=300)
+    y = (rng.random(300) < expit(2 * x)).astype(int)
+    one = Platt(scale="real")
+    scores = cross_val_score(one, x[:, None], y, scoring="neg_log_loss", cv=3)
+    assert -scores.mean() == pytest.approx(log_loss(y, expit(2 * x)), abs=0.05)
+    assert one.fit(x, y).score(x, y) == ((right(one, x) > 0.5) == y).mean()

@@ -75,7 +75,7 @@ def test_away_from_a_terminal_each_line_stands_for_itself() -> None:
     shown.finished(SPEND)
     shown.close(SPEND)
     lines = out.getvalue().splitlines()
-    assert [line.split()[0] for line in lines] == ["1/2", "2/2", "2/2"]
+    assert [line.split()[0] for line in lines] == ["1/2", "2/2"]
     assert "\r" not in out.getvalue()
     assert out.getvalue().endswith("\n")
 

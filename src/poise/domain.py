@@ -1,6 +1,6 @@
 """Is this question like those a profile was fitted on?
 
-Three checks, in this order: the same arm, the same answer kind (``profile`` does those), then this
+Three checks: the same answer kind and the same arm (``profile`` does those), and then this
 one: the share of the question's character four-grams that occurred in the questions of the fit,
 with digits alike and white space folded. The threshold is set on questions that lent no four-grams,
 so that at most one in twenty of the domain is turned away (split conformal: exchangeable

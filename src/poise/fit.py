@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -26,6 +27,7 @@ from poise.answers.clusters import Clusters
 from poise.calibrators import Auto, Calibrator, from_state, to_state
 from poise.domain import QuestionTest
 from poise.errors import InputError, RefusedError
+from poise.metrics import summary
 from poise.policies import IntArray, Policy
 from poise.pools import Labelled, canonical
 from poise.profile import Profile
@@ -41,6 +43,11 @@ FEWEST_QUESTIONS = 100
 
 FOLDS = 5
 REPLICATES = 50
+REPORTED = (
+    *("rows", "base_rate", "brier", "base_brier", "log_loss", "base_log_loss", "bins", "ece"),
+    *("ece_debiased", "ece_floor", "ece_detectable", "smooth_ece", "auroc", "aurc", "level"),
+)
+"""What of ``metrics.summary`` a profile keeps about itself."""
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -147,6 +154,7 @@ def fit(
             "mean_samples_at_stop": round(float((stops + 1).mean()), 4),
             "folds": FOLDS,
             "seed": seed,
+            "held_out": _report(final.calibrator_, chance, right, group, seed),
         },
         considered=_considered(final, share),
         note=note,
@@ -239,6 +247,22 @@ def _replicates(
         fresh = from_state(to_state(final)).fit(chance, right, times[usable])
         made.append((_state_map(arrays, times), fresh))
     return tuple(made)
+
+
+def _report(
+    final: Calibrator, chance: FloatArray, right: IntArray, group: IntArray, seed: int
+) -> dict[str, Any]:
+    """What is reported, on questions that neither map has seen; the choice of map is kept."""
+    groups, member = np.unique(group, return_inverse=True)
+    fold = (np.random.default_rng(seed + 1).permutation(len(groups)) % FOLDS)[member]
+    stated = np.empty(len(chance))
+    for number in range(FOLDS):
+        test = fold == number
+        fresh = from_state(to_state(final)).fit(chance[~test], right[~test])
+        stated[test] = fresh.predict_proba(chance[test])[:, 1]
+    found = summary(right, stated, group, seed=seed).to_dict()
+    kept: dict[str, Any] = json.loads(json.dumps({name: found[name] for name in REPORTED}))
+    return kept  # as it will be read back from the file
 
 
 def _considered(final: Auto, share: Auto) -> tuple[dict[str, Any], ...]:

@@ -80,11 +80,11 @@ class Profile:
 
     def applies(self, arm: Mapping[str, Any], policy: Policy, question: Question) -> str | None:
         """None where this profile speaks for the question; else the reason why it does not."""
+        if question.kind is not self.kind:  # a prompt depends on it, so the arm would differ too
+            return f"the profile is for answers of kind {self.kind.value}"
         for name, wanted in self.arm.items():
             if arm.get(name) != wanted:
                 return f"the profile is for another arm: {name} is not {_short(wanted)}"
-        if question.kind is not self.kind:
-            return f"the profile is for answers of kind {self.kind.value}"
         if policy != self.policy:
             return f"the profile was fitted at the stops of another policy: {self.policy.stop}"
         if not self.domain.accepts(question.text):

@@ -91,5 +91,14 @@ def _show(profile: Profile, output: Path) -> None:
         f" stop, final map {profile.final_map.name}",
         soft_wrap=True,
     )
+    held = data["held_out"]
+    floor, auroc = held["ece_floor"], held["auroc"]
+    console.print(
+        f"held out, as reported: ECE {held['ece']:.3f} (a calibrated map of these questions has"
+        f" {floor['mean']:.3f}, at most {floor['p95']:.3f}), Brier {held['brier']['value']:.3f}"
+        f" (base rate {held['base_brier']:.3f}), AUROC {auroc['value']:.3f}"
+        f" ({auroc['interval'][0]:.3f} to {auroc['interval'][1]:.3f})",
+        soft_wrap=True,
+    )
     for name, share in profile.detection.items():
         console.print(f"questions of {name} turned away: {share:.1%}")

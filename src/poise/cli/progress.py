@@ -50,6 +50,7 @@ class Progress:
         self._started = time.monotonic()
         self._said = float("-inf") if self._live else self._started
         self._width = 0
+        self._last = -1
 
     def finished(self, spend: Spend) -> None:
         """One more question is done; ``spend`` is the whole run's so far."""
@@ -60,13 +61,15 @@ class Progress:
             self._say(spend, now)
 
     def close(self, spend: Spend) -> None:
-        """Say where it ended."""
-        self._say(spend, time.monotonic())
+        """Say where it ended, unless that is the last thing said."""
+        if self._live or self._last != self.done:
+            self._say(spend, time.monotonic())
         if self._live and not self._quiet:
             self._out.write("\n")
             self._out.flush()
 
     def _say(self, spend: Spend, now: float) -> None:
+        self._last = self.done
         if self._quiet:
             return
         line = self._line(spend, now - self._started)

@@ -13,8 +13,8 @@ from poise.types import Result
 
 __all__ = ["Table"]
 
-WIDEST = 36
-LONGEST = 14
+WIDEST = 34
+LONGEST = 10
 """Characters of a question and of an answer; the table fits in 80 columns."""
 
 
@@ -50,7 +50,7 @@ class Table:
         grid = Grid(box=None, header_style="bold", pad_edge=False)
         grid.add_column("question", no_wrap=True)
         grid.add_column("answer", justify="right")
-        grid.add_column("probability")
+        grid.add_column("probability", no_wrap=True)
         grid.add_column("samples", justify="right")
         grid.add_column("stopped")
         for _, row in sorted(self._rows):
