@@ -62,8 +62,8 @@ def test_the_two_commands_are_targets_of_the_makefile(target: str) -> None:
 @pytest.mark.usefixtures("weights")
 def test_the_demo_prints_a_table_and_the_comparison(folder: Path) -> None:
     listed = subprocess.run(
-        ["make", "-n", "-o", ".venv/.user", "demo"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
+        ["make", "--no-print-directory", "-n", "-o", ".venv/.user", "demo"],
+        cwd=ROOT, env={k: v for k, v in os.environ.items() if not k.startswith("MAKE")}, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     printed = run(re.sub(r"^\s*(touch|echo).*$", "", listed, flags=re.MULTILINE), folder)
     assert "20 questions, 20 answered" in printed
