@@ -61,10 +61,15 @@ def test_the_two_commands_are_targets_of_the_makefile(target: str) -> None:
 @pytest.mark.model
 @pytest.mark.usefixtures("weights")
 def test_the_demo_prints_a_table_and_the_comparison(folder: Path) -> None:
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     listed = subprocess.run(
         ["make", "--no-print-directory", "-n", "-o", ".venv/.user", "demo"],
-        cwd=ROOT, env={k: v for k, v in os.environ.items() if not k.startswith("MAKE")}, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+        cwd=ROOT,
+        env=plain,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     printed = run(re.sub(r"^\s*(touch|echo).*$", "", listed, flags=re.MULTILINE), folder)
     assert "20 questions, 20 answered" in printed
     assert "not calibrated" in printed
