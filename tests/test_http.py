@@ -35,6 +35,9 @@ class Count:
     def __init__(self) -> None:
         self.tokens = 0
 
+    def queued(self, waiting: bool) -> None:
+        pass
+
     def received(self, tokens: int) -> None:
         self.tokens += tokens
 

@@ -38,6 +38,9 @@ class Counter:
         self.reports: list[int] = []
         self.first = asyncio.Event()
 
+    def queued(self, waiting: bool) -> None:
+        pass
+
     def received(self, tokens: int) -> None:
         """Remember, and say that something arrived."""
         self.reports.append(tokens)

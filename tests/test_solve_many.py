@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from poise.backends import Scripted
+from fault_server import Behaviour, FaultServer
+from poise.backends import Http, Scripted
 from poise.errors import InputError, UsageError
 from poise.policies import Fixed, Policy
-from poise.solve import solve_many
+from poise.solve import Setting, solve_many
 from poise.spend import Ledger, Limits
-from poise.types import Arm, Kind, Question, StopReason
+from poise.types import Arm, Capabilities, Kind, Question, Result, StopReason
 
 
 def questions(n: int) -> Iterator[Question]:
@@ -105,3 +106,25 @@ def test_nothing_can_be_done_with_no_concurrency() -> None:
 
     with pytest.raises(UsageError, match="concurrency"):
         asyncio.run(start())
+
+
+def test_calls_that_waited_their_turn_are_not_charged_when_cancelled() -> None:
+    """Four draws on a server taken one at a time: at the deadline three were never sent."""
+    with FaultServer(Behaviour(latency=30.0)) as server:
+        able = Capabilities(n=1, seed=True)
+        backend = Http(server.base_url, "m", engine="t", concurrency=1, capabilities=able)
+        budget = Ledger(Limits(max_samples=4))
+        setting = Setting(limits=Limits(max_seconds=0.4))
+
+        async def collect() -> list[Result]:
+            stream = solve_many(
+                questions(1), Arm(backend), Policy(Fixed(4)), setting, budget=budget
+            )
+            found = [result async for _, result in stream]
+            await backend.aclose()
+            return found
+
+        (result,) = asyncio.run(collect())
+        assert server.until(lambda: len(server.requests) == 1)
+    assert (result.stop, result.spend.calls) == (StopReason.DEADLINE, 1)
+    assert budget.room(4, 1, 1) == 3

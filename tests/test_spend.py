@@ -116,6 +116,13 @@ def test_the_caps_keep_what_the_report_does_not_charge() -> None:
     assert ledger.room(1, 50, 1) == 0  # 200 of 250 are gone as far as the cap is concerned
 
 
+def test_a_call_that_was_never_sent_leaves_no_trace() -> None:
+    ledger = Ledger(Limits(max_samples=2))
+    ledger.release(ledger.reserve(2, 10, 10), sent=False)
+    assert ledger.spend == Spend()
+    assert ledger.room(2, 10, 10) == 2
+
+
 def test_settling_gives_unused_room_back() -> None:
     ledger = Ledger(Limits(max_tokens=200))
     ledger.settle(ledger.reserve(1, 50, 150), Usage(20, 10), 1)

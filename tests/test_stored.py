@@ -109,6 +109,9 @@ def test_the_meter_hears_of_known_tokens() -> None:
     class Counter:
         total = 0
 
+        def queued(self, waiting: bool) -> None:
+            pass
+
         def received(self, tokens: int) -> None:
             self.total += tokens
 

@@ -51,12 +51,15 @@ class Arrival:
 
 
 class _Count:
-    """A meter: completion tokens received of one call."""
+    """A meter: completion tokens received of one call, and whether it was ever sent."""
 
-    __slots__ = ("tokens",)
+    __slots__ = ("tokens", "waiting")
 
     def __init__(self) -> None:
-        self.tokens = 0
+        self.tokens, self.waiting = 0, False
+
+    def queued(self, waiting: bool) -> None:  # noqa: FBT001 - the protocol's
+        self.waiting = waiting
 
     def received(self, tokens: int) -> None:
         self.tokens += tokens
@@ -93,7 +96,7 @@ class Dispatcher:
             raise UsageError("a cap on tokens or dollars needs max_tokens in the arm's decoding")
         top = capabilities.logprobs
         self._logprobs = None if logprobs is None or top is None else min(logprobs, top)
-        self._tasks: set[asyncio.Task[list[Arrival]]] = set()
+        self._tasks: dict[asyncio.Task[list[Arrival]], Reservation] = {}
         self.launched = 0
         self.failures = 0
         self.rounds = 0
@@ -112,7 +115,7 @@ class Dispatcher:
             n = min(left, self._capabilities.n)
             reservation = self._reserve(n)
             call = self._call(self.launched, n, reservation)
-            self._tasks.add(asyncio.create_task(call))
+            self._tasks[asyncio.create_task(call)] = reservation
             self.launched += n
             left -= n
         self.rounds += room > 0
@@ -123,7 +126,8 @@ class Dispatcher:
         done, _ = await asyncio.wait(
             self._tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
         )
-        self._tasks -= done
+        for task in done:
+            del self._tasks[task]
         arrivals = [arrival for task in done for arrival in task.result()]
         for task in done:
             *_, last = task.result()
@@ -137,6 +141,9 @@ class Dispatcher:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for reservation in self._tasks.values():
+            if reservation.open:  # its task had not begun
+                self._ledger.release(reservation, sent=False)
         self._tasks.clear()
 
     # -- inside ---------------------------------------------------------------------------------
@@ -189,8 +196,10 @@ class Dispatcher:
                 self._ledger.forfeit(reservation, count.tokens)
             raise
         except BaseException:
-            # Cancelled, or a defect of the back-end: what was generated is not known.
-            self._ledger.forfeit(reservation, count.tokens)
+            if count.waiting:
+                self._ledger.release(reservation, sent=False)
+            else:  # cancelled, or a defect of the back-end: what was generated is not known
+                self._ledger.forfeit(reservation, count.tokens)
             raise
         usage = batch.usage
         if usage.completion_tokens is None and count.tokens:

@@ -274,11 +274,12 @@ class Ledger:
         self._charge(seen, +1)
         self._record(self._priced(usage), samples=samples, cancelled=0)
 
-    def release(self, reservation: Reservation) -> None:
-        """Close a reservation: the call was refused or never sent; it counts as a call."""
+    def release(self, reservation: Reservation, *, sent: bool = True) -> None:
+        """Close a reservation: nothing was generated. A call that was sent counts as a call."""
         self._close(reservation)
         self._charge(reservation, -1)
-        self._record(Spend(calls=1, usd=0.0 if self.price else None), samples=0, cancelled=0)
+        if sent:
+            self._record(Spend(calls=1, usd=0.0 if self.price else None), samples=0, cancelled=0)
 
     def forfeit(self, reservation: Reservation, received_tokens: int = 0) -> None:
         """Close a reservation: cut or cancelled after ``received_tokens``; the rest is unknown.

@@ -155,9 +155,8 @@ class Capabilities:
 class Request:
     """One call to a back-end: ``n`` draws for one conversation.
 
-    ``decoding`` states temperature, max_tokens and whatever else the arm fixes. ``logprobs``: None
-    asks for none, 0 for the chosen token's, k for the top k as well. ``question_id`` and
-    ``first_index`` place the draws; servers ignore them, stored pools are addressed by them.
+    ``logprobs``: None asks for none, 0 for the chosen token's, k for the top k as well.
+    ``question_id`` and ``first_index`` place the draws: stored pools are addressed by them.
     """
 
     messages: tuple[Message, ...]
@@ -288,7 +287,10 @@ class Stop:
 
 
 class Meter(Protocol):
-    """Counts what has arrived of a running call, in case it is cancelled."""
+    """Told how far a running call has got, in case it is cancelled."""
+
+    def queued(self, waiting: bool) -> None:  # noqa: FBT001 - a state
+        """Whether the call still waits its turn, so that nothing has been sent."""
 
     def received(self, tokens: int) -> None:
         """``tokens`` more completion tokens have arrived."""
@@ -345,8 +347,7 @@ class Result:
     """The answer to one question, with what is known about it; ``to_dict`` is the wire form.
 
     ``probability`` is None unless ``calibrated``; ``reason`` then says why. ``missing`` names
-    absent evidence and why it is absent. ``samples`` are the prefix that was decided on. ``error``
-    is the last call's failure, for the caller in this process; ``missing`` has it in words.
+    absent evidence and why. ``samples``: the prefix decided on. ``error``: the last call's failure.
     """
 
     id: str
@@ -381,10 +382,9 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, schema 1 of the design's section 5 (samples are left to pool files)."""
         plain = "id question_id answer text decision probability interval_kind calibrated reason"
-        plain += " n_samples rounds model"
         return {
             "schema": 1,
-            **{name: getattr(self, name) for name in plain.split()},
+            **{name: getattr(self, name) for name in (plain + " n_samples rounds model").split()},
             "kind": None if self.kind is None else self.kind.value,
             "about": "response",
             "interval": None if self.interval is None else list(self.interval),

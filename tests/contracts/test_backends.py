@@ -101,6 +101,9 @@ class Count:
     def __init__(self) -> None:
         self.tokens = 0
 
+    def queued(self, waiting: bool) -> None:
+        pass
+
     def received(self, tokens: int) -> None:
         assert tokens > 0
         self.tokens += tokens

@@ -131,9 +131,13 @@ class Http:
             stream=self._stream,
             max_tokens_field=self.max_tokens_field,
         )
+        if meter is not None:
+            meter.queued(waiting=True)
         async with link.slots:
             if link.rate is not None:
                 await link.rate.acquire()
+            if meter is not None:
+                meter.queued(waiting=False)
             async with self._call("POST", "/chat/completions", body) as response:
                 # A server that cannot stream may answer whole, and say so.
                 if self._stream and not _is_json(response):
