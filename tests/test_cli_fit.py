@@ -44,7 +44,7 @@ def test_fit_writes_a_profile_and_shows_what_was_considered(
 
 
 def test_fit_prints_json_when_told_to(pool: Path, tmp_path: Path) -> None:
-    done = call("fit", pool, "-o", tmp_path / "p.json", "--json")
+    done = call("fit", pool, "-o", tmp_path / "p.json", "--max-samples", "8", "--json")
     assert done.records[0]["data"]["questions"] == 200
 
 
@@ -55,9 +55,12 @@ def test_an_existing_profile_is_kept_and_a_small_pool_refused(pool: Path, tmp_pa
     assert output.read_text() == "mine"
     few = tmp_path / "few.jsonl"
     few.write_text("".join(pool.read_text().splitlines(keepends=True)[:30]))
-    done = call("fit", few, "-o", tmp_path / "new.json")
+    done = call("fit", few, "-o", tmp_path / "new.json", "--max-samples", "8")
     assert done.code == 4
     assert "at least 100" in done.err
+    done = call("fit", pool, "-o", tmp_path / "new.json")
+    assert done.code == 4
+    assert "fit with --max-samples 8" in done.err
     assert not (tmp_path / "new.json").exists()
 
 

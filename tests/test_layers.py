@@ -21,7 +21,7 @@ from poise.types import Question, Reply, Request, Result, Sample, State
 ROOT = Path(poise.__file__).parent
 
 ROWS = (
-    {"errors", "spend", "types"},
+    {"errors", "spend", "ledger", "types"},
     {"scoring"},
     {"answers", "pools", "journal", "metrics"},
     {"tasks", "grading", "backends", "signals", "calibrators", "policies", "votes"},
@@ -37,6 +37,8 @@ WITHIN = {
     ("spend", "errors"),
     ("types", "errors"),
     ("types", "spend"),
+    ("ledger", "errors"),
+    ("ledger", "spend"),
     # The loop is one concept in four files: solve runs it, the others are its parts.
     ("solve", "dispatch"),
     ("solve", "prefix"),

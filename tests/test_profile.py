@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from poise.backends import Scripted
+from poise.backends.scripted import Fail
 from poise.domain import QuestionTest
-from poise.errors import InputError, RefusedError, UsageError
+from poise.errors import InputError, RefusedError, TimedOut, UsageError
 from poise.fit import fit
-from poise.policies import Beta, Fixed, Policy
+from poise.policies import Beta, Fixed, IntArray, Policy
 from poise.pools import Labelled
 from poise.profile import SHIPPED, Profile, load
 from poise.signals import Evidence
 from poise.solve import Setting, solve
 from poise.spend import Limits
-from poise.types import Arm, Capabilities, Kind, Question, Result, Sample, StopReason
+from poise.types import (
+    Arm,
+    Capabilities,
+    Kind,
+    Question,
+    Request,
+    Result,
+    Sample,
+    State,
+    StopReason,
+)
 from two_worlds import ARM, pools
 
 POLICY = Policy(Beta(0.95, 8))
@@ -152,6 +163,64 @@ def test_outside_of_what_it_was_fitted_on_no_probability_is_claimed(
     assert result.probability is None
     assert result.profile is None
     assert word in str(result.reason)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        replace(ASKED, messages=({"role": "user", "content": "Say 0."}, *ASKED.messages)),
+        replace(ASKED, messages=({"role": "system", "content": "What is in urn 12?"},)),
+        replace(ASKED, options=("0", "1")),
+    ],
+)
+def test_what_surrounds_a_question_is_part_of_it(question: Question) -> None:
+    result = solved(Urn(*["0"] * 8), made(), question=question)
+    assert "plain text" in str(result.reason)
+
+
+def test_another_vote_gets_no_number() -> None:
+    @dataclass(frozen=True)
+    class Last:
+        def elect(self, state: State) -> int | None:
+            return len(state.counts) - 1 if state.counts else None
+
+        def elect_all(self, prefixes: IntArray, n: IntArray) -> IntArray:
+            raise NotImplementedError
+
+    arm = Arm(Urn(*["0"] * 8), {"temperature": 1})
+    setting = Setting(profile=made())
+    result = asyncio.run(solve(ASKED, arm, POLICY, setting, vote=Last()))
+    assert "majority" in str(result.reason)
+
+
+@pytest.mark.usefixtures("quick_retries")
+def test_draws_lost_to_failures_leave_no_fair_selection() -> None:
+    def faults(request: Request, _tried: int) -> Fail | None:
+        return Fail(TimedOut) if request.first_index == 1 else None
+
+    able = Capabilities(n=1, logprobs=0, seed=True)
+    result = solved(Urn(*["0"] * 8, faults=faults, capabilities=able), made())
+    assert result.answer == "0"
+    assert "lost" in str(result.reason)
+
+
+def test_a_policy_that_draws_more_than_the_pools_hold_is_refused() -> None:
+    with pytest.raises(RefusedError, match="--max-samples 8"):
+        fit(pools(150, 8, 1), Policy(Beta(0.95, 16)))
+
+
+def test_pools_that_repeat_one_draw_are_refused() -> None:
+    listed = [
+        replace(one, pool=replace(one.pool, decoding={"temperature": 0}))
+        for one in pools(120, 8, 1)
+    ]
+    with pytest.raises(RefusedError, match="repeat one draw"):
+        fit(listed, POLICY)
+
+
+def test_profiles_that_differ_have_different_ids() -> None:
+    other = fit(pools(300, 8, 1, logprobs=False), POLICY, seed=5, note="for tests")
+    assert len({made().id, other.id, made(logprobs=True).id}) == 3
 
 
 def test_another_engine_is_another_arm() -> None:

@@ -17,9 +17,10 @@ from poise.backends import Scripted
 from poise.backends.scripted import Fail, Hang, Miscount
 from poise.dispatch import derive_seed
 from poise.errors import MalformedReply, Rejected, ServerFault, UsageError
+from poise.ledger import Ledger
 from poise.policies import Beta, Fixed, Policy, StopRule, Window
 from poise.solve import Setting, solve, solve_many, solve_sync
-from poise.spend import Limits
+from poise.spend import Limits, Price
 from poise.types import (
     Arm,
     Capabilities,
@@ -267,6 +268,17 @@ def test_the_deadline_ends_sampling_with_what_the_prefix_holds() -> None:
     assert backend.in_flight == 0
 
 
+def test_the_deadline_holds_on_first_contact() -> None:
+    class Silent(Scripted):
+        async def capabilities(self) -> Capabilities:
+            await asyncio.sleep(30)
+            return await super().capabilities()
+
+    result = solved(Silent("4"), Fixed(2), Setting(limits=Limits(max_seconds=0.2)))
+    assert result.stop is StopReason.DEADLINE
+    assert result.spend.seconds < 5
+
+
 def test_a_back_end_that_hangs_gives_a_result_at_the_deadline() -> None:
     backend = Scripted("4", faults=lambda _request, _tried: Hang())
     result = solved(backend, Beta(), Setting(limits=Limits(max_seconds=0.2)))
@@ -409,6 +421,12 @@ def test_no_cap_is_passed_whatever_fails(faulty: set[int], cap: int, tokens: int
     assert generated <= cap
     assert generated * (20 + prompt) <= tokens
     assert result.n_samples <= cap
+
+
+def test_a_cap_in_dollars_needs_the_arm_to_have_a_price() -> None:
+    budget = Ledger(Limits(max_usd=1.0), Price("2026-11-01", 1e-6, 1e-6))
+    with pytest.raises(UsageError, match="price"):
+        asyncio.run(solve(ASKED, arm(Scripted("4")), Policy(Fixed(2)), budget=budget))
 
 
 def test_tokens_cannot_be_capped_without_a_bound_on_replies() -> None:

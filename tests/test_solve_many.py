@@ -10,9 +10,10 @@ import pytest
 from fault_server import Behaviour, FaultServer
 from poise.backends import Http, Scripted
 from poise.errors import InputError, UsageError
+from poise.ledger import Ledger
 from poise.policies import Fixed, Policy
 from poise.solve import Setting, solve_many
-from poise.spend import Ledger, Limits
+from poise.spend import Limits
 from poise.types import Arm, Capabilities, Kind, Question, Result, StopReason
 
 
@@ -97,6 +98,21 @@ def test_one_budget_holds_over_all_questions() -> None:
     assert budget.spend.samples == 25
     assert sum(call.n for call in backend.calls) == 25
     assert {stop for n, stop in results if n < 4} == {StopReason.BUDGET}
+
+
+def test_room_that_others_hold_is_waited_for() -> None:
+    """Bounds are far above what is used: early questions must not end the later ones."""
+    backend = Scripted("4", latency=0.005)
+    budget = Ledger(Limits(max_tokens=3_000))
+    decoding = {"temperature": 1, "max_tokens": 500}
+
+    async def collect() -> list[StopReason]:
+        stream = solve_many(
+            questions(40), Arm(backend, decoding), Policy(Fixed(2)), budget=budget, concurrency=32
+        )
+        return [result.stop async for _, result in stream]
+
+    assert set(asyncio.run(collect())) == {StopReason.FIXED}
 
 
 def test_nothing_can_be_done_with_no_concurrency() -> None:

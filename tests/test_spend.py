@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from poise.errors import CapReached, UsageError
-from poise.spend import Ledger, Limits, Price, Reservation, Spend, Usage, prompt_bound
+from poise.ledger import Ledger, Reservation
+from poise.spend import Limits, Price, Spend, Usage, prompt_bound
 
 PRICE = Price("2026-11-01", prompt=1e-6, completion=4e-6, cached=5e-7)
 
@@ -157,6 +158,16 @@ def test_a_resumed_run_counts_what_was_spent_and_lost_before() -> None:
     ledger = Ledger(Limits(max_samples=10))
     ledger.absorb(Spend(calls=2, samples=4), held_tokens=0, held_samples=3)
     assert ledger.room(9, 1, 1) == 3
+
+
+def test_what_may_have_been_taken_survives_a_resume() -> None:
+    """A cut call counts in full against the cap, also of the run that goes on later."""
+    first = Ledger(Limits(max_samples=8))
+    first.forfeit(first.reserve(3, 10, 100), received_tokens=20)
+    then = Ledger(Limits(max_samples=8, max_tokens=500))
+    then.absorb(Spend.from_dict(first.spend.to_dict()))
+    assert then.room(8, 1, 1) == 5
+    assert then.room(8, 50, 50) == 1  # 330 of 500 tokens may be gone
 
 
 def test_cached_prompt_tokens_have_their_own_price() -> None:

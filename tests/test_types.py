@@ -168,7 +168,15 @@ WIRE = {
 }
 SPEND = {
     *("calls", "samples", "prompt_tokens", "cached_tokens", "completion_tokens"),
-    *("reasoning_tokens", "cancelled_tokens", "seconds", "usd", "estimated"),
+    *(
+        "reasoning_tokens",
+        "cancelled_tokens",
+        "held_samples",
+        "held_tokens",
+        "seconds",
+        "usd",
+        "estimated",
+    ),
 }
 
 

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from poise.backends import Http, LlamaCpp, Scripted, Stored, embedded
     from poise.errors import PoiseError
+    from poise.ledger import Ledger
     from poise.policies import Answer, Beta, Fixed, Policy, Window, parse_policy
     from poise.solve import Setting, solve_many, solve_sync
-    from poise.spend import Ledger, Limits, Price, Spend, Usage
+    from poise.spend import Limits, Price, Spend, Usage
     from poise.types import Arm, Kind, Prompt, Question, Result, Sample, StopReason
     from poise.votes import Majority
 
@@ -62,7 +63,8 @@ _HOMES = {
     "errors": ("PoiseError",),
     "policies": ("Answer", "Beta", "Fixed", "Policy", "Window", "parse_policy"),
     "solve": ("Setting", "solve_many", "solve_sync"),
-    "spend": ("Ledger", "Limits", "Price", "Spend", "Usage"),
+    "ledger": ("Ledger",),
+    "spend": ("Limits", "Price", "Spend", "Usage"),
     "types": ("Arm", "Kind", "Prompt", "Question", "Result", "Sample", "StopReason"),
     "votes": ("Majority",),
 }

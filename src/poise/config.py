@@ -40,6 +40,7 @@ It is data: reading it opens no connection and writes nothing. An unknown key is
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 import tomllib
 from pathlib import Path
@@ -86,6 +87,15 @@ class Alias(_Table):
     system: str | None = None
     examples: tuple[tuple[str, str], ...] = ()
     decoding: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("decoding")
+    @classmethod
+    def _is_json(cls, value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError("a value that cannot be sent as JSON (a date, nan or inf)") from error
+        return value
 
     def prompt(self, default: Prompt) -> Prompt:
         """The prompt this alias states, or ``default`` where it states none."""

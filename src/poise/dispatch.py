@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from dataclasses import dataclass
 import stamina
 
 from poise.errors import BackendError, CapReached, MalformedReply, Unavailable, UsageError
-from poise.spend import Ledger, Reservation, Usage, prompt_bound
-from poise.types import Arm, Backend, Batch, Capabilities, Question, Reply, Request
+from poise.ledger import Ledger, Reservation
+from poise.spend import Usage, prompt_bound
+from poise.types import Arm, Backend, Batch, Capabilities, Message, Question, Reply, Request
 
 __all__ = ["Arrival", "Dispatcher", "OnReserve", "ask_capabilities", "derive_seed"]
 
@@ -88,12 +90,11 @@ class Dispatcher:
         self._capabilities, self._seed, self._attempts = capabilities, seed, attempts
         self._on_reserve = on_reserve
         self._messages = arm.prompt.messages(question)
-        self._prompt_bound = prompt_bound(self._messages)
-        if "n" in arm.decoding:
-            raise UsageError("n is no part of an arm's decoding: the stop rule says how many draws")
+        # Tools and schemas travel in the decoding and are part of what the model reads.
+        extras = len(json.dumps(dict(arm.decoding), default=str).encode())
+        self._prompt_bound = prompt_bound(self._messages) + extras
         self._max_tokens = int(arm.decoding.get("max_tokens", 0))
-        if not self._max_tokens and ledger.caps_tokens:
-            raise UsageError("a cap on tokens or dollars needs max_tokens in the arm's decoding")
+        _check_caps(arm, self._messages, ledger)
         top = capabilities.logprobs
         self._logprobs = None if logprobs is None or top is None else min(logprobs, top)
         self._tasks: dict[asyncio.Task[list[Arrival]], Reservation] = {}
@@ -106,6 +107,12 @@ class Dispatcher:
     def running(self) -> bool:
         """Whether any call is under way."""
         return bool(self._tasks)
+
+    @property
+    def may_get_room(self) -> bool:
+        """Whether one more draw will fit once calls of other questions have been settled."""
+        bounds = self._prompt_bound, self._max_tokens
+        return self._ledger.room(1, *bounds, once_settled=True) > 0
 
     def launch(self, draws: int) -> int:
         """Send up to ``draws`` more draws, as far as the caps leave room; returns how many."""
@@ -208,6 +215,20 @@ class Dispatcher:
         if not batch.replies:
             raise MalformedReply("the server's reply holds no choices")
         return batch
+
+
+def _check_caps(arm: Arm, messages: tuple[Message, ...], ledger: Ledger) -> None:
+    """Raise UsageError for a decoding that has its own number of draws, or breaks a cap's bound."""
+    if "n" in arm.decoding or "best_of" in arm.decoding:
+        raise UsageError("n is no part of an arm's decoding: the stop rule says how many draws")
+    if ledger.caps_usd and arm.price is None:
+        raise UsageError("a cap in dollars needs a dated price for the arm's model")
+    if not ledger.caps_tokens:
+        return
+    if "max_tokens" not in arm.decoding or "max_completion_tokens" in arm.decoding:
+        raise UsageError("a cap on tokens or dollars needs max_tokens in the arm's decoding")
+    if not all(isinstance(message.get("content"), str | None) for message in messages):
+        raise UsageError("a cap on tokens or dollars cannot bound messages that are not plain text")
 
 
 async def ask_capabilities(backend: Backend, attempts: int) -> Capabilities:

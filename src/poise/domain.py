@@ -82,7 +82,7 @@ class QuestionTest:
 
 
 def _grams(text: str) -> set[str]:
-    plain = re.sub(r"\s+", " ", re.sub(r"\d", "0", text.casefold())).strip()
+    plain = re.sub(r"\s+", " ", re.sub(r"[0-9]", "0", text.casefold())).strip()
     padded = f"^{plain}$"
     return {padded[i : i + GRAM] for i in range(max(1, len(padded) - GRAM + 1))}
 

@@ -17,7 +17,7 @@ import datetime as dt
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from poise.metrics import summary
 from poise.policies import IntArray, Policy
 from poise.pools import Labelled, canonical
 from poise.profile import Profile
-from poise.signals import SIGNALS, Evidence, PrefixSignal
+from poise.signals import SIGNALS, Evidence, PrefixSignal, compute
 from poise.state_map import COUNTS, LOGPROB, StateMap
 from poise.types import Kind
 from poise.votes import Majority
@@ -79,7 +79,7 @@ class Prefixes:
 def prefixes(pools: Sequence[Labelled]) -> Prefixes:
     """Arrays of fully graded pools with equally many samples.
 
-    The log-probability signal is there only if every sample of every pool has one. Raises
+    The log-probability signal is there if nearly every sample has one. Raises
     InputError for pools that differ in size, RefusedError where a sample has no grade.
     """
     size = len(pools[0].pool.samples)
@@ -119,10 +119,7 @@ def fit(
     arm, kind = _one_arm(listed)
     texts = _texts(listed)
     arrays = prefixes(listed)
-    if len(np.unique(arrays.group)) < FEWEST_QUESTIONS:
-        raise RefusedError(
-            f"{len(np.unique(arrays.group))} questions; a profile takes at least {FEWEST_QUESTIONS}"
-        )
+    _check_size(arrays, policy)
     state_map = _state_map(arrays, np.ones(len(arrays.codes)))
     held_out = _cross_fitted(arrays, seed)
     stops = policy.stop.stops(arrays.codes) - 1
@@ -134,8 +131,8 @@ def fit(
     share = Auto(scale="probability", candidates=("platt",), seed=seed)
     share.fit(arrays.signals["agreement"][every, stops][usable], right, groups=group)
     domain = QuestionTest.fit(texts, seed)
-    return Profile(
-        id=_fingerprint(listed, policy)[:12],
+    profile = Profile(
+        id="",
         version=1,
         arm=arm,
         kind=kind,
@@ -147,7 +144,7 @@ def fit(
         domain=domain,
         detection={name: round(domain.detected(other), 4) for name, other in others},
         data={
-            "fingerprint": _fingerprint(listed, None),
+            "fingerprint": _fingerprint(listed),
             "questions": len(np.unique(arrays.group)),
             "samples": int(arrays.codes.size),
             "without_probability": int((~usable).sum()),
@@ -160,13 +157,28 @@ def fit(
         note=note,
         created=dt.datetime.now(dt.UTC).date().isoformat(),
     )
+    return replace(profile, id=profile.to_dict()["sha256"][:12])
 
 
 # -- inside -------------------------------------------------------------------------------------
 
 
+def _check_size(arrays: Prefixes, policy: Policy) -> None:
+    """Raise RefusedError where the pools are shorter than the policy, or too few."""
+    drawn, wanted = arrays.codes.shape[1], policy.stop.max_samples
+    if drawn < wanted:
+        raise RefusedError(
+            f"the pools hold {drawn} samples and the policy draws up to {wanted}: nothing is known"
+            f" beyond; fit with --max-samples {drawn}, or draw more"
+        )
+    if len(np.unique(arrays.group)) < FEWEST_QUESTIONS:
+        raise RefusedError(
+            f"{len(np.unique(arrays.group))} questions; a profile takes at least {FEWEST_QUESTIONS}"
+        )
+
+
 def _codes(one: Labelled) -> list[int]:
-    clusters = Clusters(None)
+    clusters = Clusters(one.pool.kind)  # as when serving, or the votes would be others
     return [
         -1 if (cluster := clusters.add(sample.answer)) is None else cluster
         for sample in one.pool.samples
@@ -180,12 +192,17 @@ def _over(name: str, codes: IntArray, values: FloatArray | None) -> FloatArray:
 
 
 def _logprobs(pools: Sequence[Labelled]) -> FloatArray | None:
-    """(m, N) mean log-probability of every sample, or None where any has none."""
-    if any(sample.logprobs is None for one in pools for sample in one.pool.samples):
-        return None
-    of = SIGNALS[LOGPROB.removeprefix("leader_")]
-    rows = [[of(Evidence.single(sample)) for sample in one.pool.samples] for one in pools]
-    return np.array(rows, np.float64)
+    """(m, N) mean log-probability of every sample, nan where it has none.
+
+    None where more than one sample in twenty has none: then the signal is left out.
+    """
+    of = LOGPROB.removeprefix("leader_")
+    rows = [
+        [compute([of], Evidence.single(sample))[0][of] for sample in one.pool.samples]
+        for one in pools
+    ]
+    values = np.array(rows, np.float64)
+    return values if np.isnan(values).mean() <= 0.05 else None
 
 
 def _right(codes: IntArray, pools: Sequence[Labelled]) -> npt.NDArray[np.int64]:
@@ -252,7 +269,10 @@ def _replicates(
 def _report(
     final: Calibrator, chance: FloatArray, right: IntArray, group: IntArray, seed: int
 ) -> dict[str, Any]:
-    """What is reported, on questions that neither map has seen; the choice of map is kept."""
+    """What is reported, cross-fitted: each question's maps were fitted without it.
+
+    Nearly: the choice among final maps is kept, and the state maps of other folds saw its fold.
+    """
     groups, member = np.unique(group, return_inverse=True)
     fold = (np.random.default_rng(seed + 1).permutation(len(groups)) % FOLDS)[member]
     stated = np.empty(len(chance))
@@ -295,6 +315,9 @@ def _one_arm(pools: Sequence[Labelled]) -> tuple[dict[str, Any], Kind]:
         "decoding": None if first.decoding is None else dict(first.decoding),
         "prompt_hash": first.prompt_hash,
     }
+    decoding = first.decoding or {}
+    if decoding.get("temperature") == 0 or decoding.get("top_k") == 1 or "seed" in decoding:
+        raise RefusedError("the pools repeat one draw (temperature 0, top_k 1 or a fixed seed)")
     if None in arm.values():
         unknown = ", ".join(name for name, value in arm.items() if value is None)
         raise InputError(f"the pools do not state {unknown}; an unknown arm matches none")
@@ -314,9 +337,9 @@ def _texts(pools: Sequence[Labelled]) -> list[str]:
     return texts
 
 
-def _fingerprint(pools: Sequence[Labelled], policy: Policy | None) -> str:
-    """SHA-256 over questions, answers and grades, in order; and the policy."""
-    digest = hashlib.sha256(repr(policy).encode())
+def _fingerprint(pools: Sequence[Labelled]) -> str:
+    """SHA-256 over questions, answers and grades, in order."""
+    digest = hashlib.sha256()
     for one in pools:
         answers = [sample.answer for sample in one.pool.samples]
         digest.update(repr((one.pool.key, answers, one.correct)).encode())

@@ -23,6 +23,7 @@ from poise.policies import STOP_RULES, Policy
 from poise.signals import Evidence, compute
 from poise.state_map import StateMap
 from poise.types import Kind, Question, StopReason
+from poise.votes import Majority
 
 __all__ = ["SCHEMA", "SHIPPED", "Profile", "Stated", "load"]
 
@@ -78,8 +79,16 @@ class Profile:
         """What a result says about where its probability comes from."""
         return {"id": self.id, "version": self.version, "domain": ", ".join(self.datasets)}
 
-    def applies(self, arm: Mapping[str, Any], policy: Policy, question: Question) -> str | None:
+    def applies(
+        self, arm: Mapping[str, Any], policy: Policy, vote: object, question: Question
+    ) -> str | None:
         """None where this profile speaks for the question; else the reason why it does not."""
+        if not isinstance(vote, Majority):
+            return "the profile was fitted on majority votes"
+        if not _is_plain(question):
+            return "the profile is for single questions in plain text"
+        if arm.get("engine") == "http":
+            return "the server does not say what runs the model, so the arm is not known"
         if question.kind is not self.kind:  # a prompt depends on it, so the arm would differ too
             return f"the profile is for answers of kind {self.kind.value}"
         for name, wanted in self.arm.items():
@@ -91,11 +100,12 @@ class Profile:
             return f"outside the profile's domain ({', '.join(self.datasets)})"
         return None
 
-    def state(self, evidence: Evidence, stop: StopReason) -> Stated:
+    def state(self, evidence: Evidence, stop: StopReason, lost: int = 0) -> Stated:
         """The probability that the leader is right, at the policy's own stop.
 
-        A stop that the policy did not choose (a deadline, a spending cap, a failure) selects
-        questions in a way that nothing was fitted for, and gets none.
+        A stop that the policy did not choose (a deadline, a spending cap, a failure) and a draw
+        that was ``lost`` on the way select replies in a way that nothing was fitted for: long ones
+        time out. They get none.
         """
         values, missing = compute(self.state_map.signals, evidence)
         reason = None
@@ -103,6 +113,8 @@ class Profile:
             stop is StopReason.BUDGET and evidence.n != self.policy.stop.max_samples
         ):
             reason = f"sampling was stopped by {stop.value}, not by the profile's policy"
+        elif lost:
+            reason = f"{lost} draws were lost to failed calls, which are not a fair selection"
         elif evidence.leader is None:
             reason = "no sample holds a readable answer"
         elif missing:
@@ -161,7 +173,8 @@ class Profile:
             raise UsageError(f"{target} exists; name another output or pass --overwrite")
         partial = target.with_name(target.name + ".partial")
         try:
-            partial.write_text(json.dumps(self.to_dict(), ensure_ascii=False, indent=1) + "\n")
+            text = json.dumps(self.to_dict(), ensure_ascii=False, indent=1) + "\n"
+            partial.write_text(text, "utf-8")
             partial.replace(target)
         except OSError as error:
             partial.unlink(missing_ok=True)
@@ -212,6 +225,14 @@ def _read(body: Mapping[str, Any]) -> Profile:
         note=body["note"],
         created=body["created"],
     )
+
+
+def _is_plain(question: Question) -> bool:
+    """One user turn of text; options only where they are what is chosen from."""
+    only = question.messages[0]
+    plain = only.get("role") == "user" and isinstance(only.get("content"), str)
+    chosen_from = question.options is None or question.kind is Kind.CHOICE
+    return len(question.messages) == 1 and plain and chosen_from
 
 
 def _seal(body: Mapping[str, Any]) -> str:

@@ -26,15 +26,19 @@ from typing import Literal
 
 from poise.dispatch import Dispatcher, OnReserve, ask_capabilities
 from poise.errors import BackendError, CapReached, Exhausted, UsageError
+from poise.ledger import Ledger
 from poise.policies import Fixed, Policy
 from poise.prefix import Prefix
 from poise.profile import Profile
-from poise.spend import Ledger, Limits
+from poise.spend import Limits
 from poise.types import Arm, Draw, Question, Result, Stop, StopReason
 from poise.verdict import Verdict
 from poise.votes import Majority, Vote
 
 __all__ = ["Setting", "solve", "solve_many", "solve_sync"]
+
+ROOM_EVERY = 0.02
+"""Seconds between looks at a shared budget whose room others hold."""
 
 MAX_FAILURES = 3
 """Calls of one question that may fail for good before sampling it ends."""
@@ -80,16 +84,25 @@ async def solve(
     A back-end's failure does not raise: the result then has ``stop`` error and the reason, with an
     answer if the samples that did arrive allow one.
     """
+    if policy.stop.needs:
+        named = ", ".join(policy.stop.needs)
+        raise UsageError(f"the stop rule reads signals ({named}); rules see votes alone so far")
     started = time.monotonic()
     ledger = Ledger(setting.limits, arm.price, budget)
     policy, single = _for_draws(question, arm, policy)
     prefix = Prefix(question, in_order=setting.order == "dispatch")
     verdict = Verdict(question, arm, policy, vote, setting.order, single, setting.profile)
+    seconds = setting.limits.max_seconds
+    deadline = None if seconds is None else started + seconds
+    stop, error = StopReason.DEADLINE, None
     try:
-        capabilities = await ask_capabilities(arm.backend, setting.attempts)
-    except BackendError as error:
+        async with asyncio.timeout(seconds):
+            capabilities = await ask_capabilities(arm.backend, setting.attempts)
+    except (BackendError, TimeoutError) as failure:
+        if isinstance(failure, BackendError):
+            stop, error = StopReason.ERROR, failure
         spend = replace(ledger.spend, seconds=time.monotonic() - started)
-        return verdict.result(prefix, StopReason.ERROR, spend, error=error)
+        return verdict.result(prefix, stop, spend, error=error)
     calls = Dispatcher(
         question,
         arm,
@@ -100,8 +113,6 @@ async def solve(
         logprobs=_logprobs(setting),
         on_reserve=setting.on_reserve,
     )
-    seconds = setting.limits.max_seconds
-    deadline = None if seconds is None else started + seconds
     try:
         stop = await _sample(policy, prefix, calls, ledger, deadline)
     finally:
@@ -222,6 +233,9 @@ async def _sample(
         ended = _top_up(decision, prefix, calls)
         if ended is not None:
             return ended
+        if not calls.running:  # other questions hold the budget's room: see what they give back
+            await asyncio.sleep(ROOM_EVERY if left is None else min(ROOM_EVERY, left))
+            continue
         prefix.arrive(await calls.wait(left))
 
 
@@ -235,7 +249,7 @@ def _top_up(decision: Draw, prefix: Prefix, calls: Dispatcher) -> StopReason | N
     elif not calls.running:
         out_of_room = isinstance(calls.error, Exhausted | CapReached)
         return StopReason.BUDGET if out_of_room else StopReason.ERROR
-    return None if calls.running else StopReason.BUDGET
+    return None if calls.running or calls.may_get_room else StopReason.BUDGET
 
 
 def _for_draws(question: Question, arm: Arm, policy: Policy) -> tuple[Policy, str | None]:
@@ -245,6 +259,8 @@ def _for_draws(question: Question, arm: Arm, policy: Policy) -> tuple[Policy, st
         reason = "open chat: the answer kind is not known, so answers cannot be compared"
     elif temperature == 0:
         reason = "temperature 0: every sample would be the same draw"
+    elif arm.decoding.get("top_k") == 1:
+        reason = "top_k 1: every sample would be the same draw"
     elif arm.decoding.get("seed") is not None:
         reason = "a fixed seed: every sample would be the same draw"
     else:

@@ -57,7 +57,8 @@ class Verdict:
         if self.order != "dispatch":
             decoding["order"] = self.order
         evidence = Evidence(tuple(prefix.samples), state.clusters, state.counts, leader)
-        stated = self._stated(evidence, stop, decoding, error)
+        lost = prefix.settled - len(prefix.samples)
+        stated = self._stated(evidence, stop, decoding, error, lost)
         calibrated = stated.probability is not None and decision == "answer"
         signals, missing = dict(stated.signals), dict(stated.missing)
         if "agreement" not in signals:
@@ -101,6 +102,7 @@ class Verdict:
         stop: StopReason,
         decoding: Mapping[str, Any],
         error: Exception | None,
+        lost: int,
     ) -> Stated:
         """The probability that is claimed, or why none is."""
         reason = self._reason(evidence, error)
@@ -108,9 +110,9 @@ class Verdict:
             reason = "no profile: nothing was calibrated for this model and decoding"
         if reason is None and self.profile is not None:
             arm = {**self.arm.key(self.question.kind), "decoding": dict(decoding)}
-            reason = self.profile.applies(arm, self.policy, self.question)
+            reason = self.profile.applies(arm, self.policy, self.vote, self.question)
             if reason is None:
-                return self.profile.state(evidence, stop)
+                return self.profile.state(evidence, stop, lost)
         return Stated(None, None, reason, {}, {})
 
     def _reason(self, evidence: Evidence, error: Exception | None) -> str | None:

@@ -8,19 +8,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import stamina
+
 from poise.backends import Http, LlamaCpp, Stored
 from poise.backends.llamacpp import DECODING, PROMPT
 from poise.config import Alias, Config, environment_key, load
 from poise.errors import UsageError
+from poise.ledger import Ledger
 from poise.policies import Policy, parse_policy
 from poise.profile import SHIPPED, Profile
 from poise.profile import load as load_profile
-from poise.spend import Ledger, Limits
+from poise.spend import Limits
 from poise.types import Arm, Backend, Kind, Prompt, Question
 
 __all__ = ["ArmFlags", "Chosen", "budget", "choose", "limits"]
 
 OPEN_CHAT_TOKENS = 256
+"""Longest reply to open chat on the embedded model, whose own default suits short answers."""
+
 GGUF_DECODING: dict[str, Any] = {**DECODING, "max_tokens": 512}
 HTTP_DECODING: dict[str, Any] = {"temperature": 0.8, "max_tokens": 512}
 
@@ -70,6 +75,7 @@ def choose(flags: ArmFlags) -> Chosen:
     Raises UsageError for what makes no sense, ConfigError for the file, ModelMissing when the
     embedded model is wanted and absent. Nothing is opened or sent yet.
     """
+    stamina.instrumentation.set_on_retry_hooks([])  # what fails for good is said in one line
     config = load(flags.config)
     alias = config.find_alias(flags.model) or Alias(name="", model=flags.model)
     if flags.api_key_env is not None and flags.base_url is None:
@@ -79,8 +85,11 @@ def choose(flags: ArmFlags) -> Chosen:
     # A wrong policy, cap or profile should be said before a model is looked for.
     profile = _profile(flags, alias)
     stated = flags.policy or alias.policy
-    if profile is not None and stated is None and flags.max_samples is None:
+    if profile is not None and stated is None:
+        own, most = profile.policy.stop, flags.max_samples
         policy = profile.policy
+        if most is not None and most != own.max_samples:
+            policy = Policy(replace(own, max_samples=most))  # type: ignore[type-var]
     else:
         policy = parse_policy(stated or "beta", flags.max_samples)
     backend, decoding, prompt = _backend(flags, alias, config)

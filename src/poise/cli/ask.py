@@ -18,8 +18,6 @@ from poise.solve import Setting, solve
 from poise.spend import priced
 from poise.types import Kind, Question, Result, StopReason
 
-"""Longest reply to open chat on the embedded model, whose own default suits short answers."""
-
 MOST_OPTIONS = 26
 """Options are named by the letters A to Z."""
 

@@ -29,10 +29,11 @@ from poise.errors import (
 )
 from poise.grading import canonical_gold
 from poise.journal import Journal
+from poise.ledger import Ledger, Reservation
 from poise.policies import Policy
 from poise.pools import QuestionLine, SkipCount, read_questions
 from poise.solve import Setting, solve_many
-from poise.spend import Ledger, Reservation, Spend, priced, prompt_bound
+from poise.spend import Spend, priced, prompt_bound
 from poise.types import Kind, Question, Result, StopReason
 
 __all__ = ["Batch", "Record", "Source", "Summary", "say", "work_through"]
@@ -284,7 +285,8 @@ def _used_up(batch: Batch, question: Question) -> bool:
         return False
     arm = batch.chosen.arm_for(question)
     prompt = prompt_bound(arm.prompt.messages(question))
-    return not batch.budget.room(1, prompt, int(arm.decoding.get("max_tokens", 0)))
+    length = int(arm.decoding.get("max_tokens", 0))
+    return not batch.budget.room(1, prompt, length, once_settled=True)
 
 
 _POINTLESS = (Unavailable, Unauthorized, ModelMissing)

@@ -36,6 +36,8 @@ def fit(
     """Fit a profile."""
     if output.exists() and not overwrite:
         raise UsageError(f"{output} exists; name another output or pass --overwrite")
+    if not output.parent.is_dir():
+        raise UsageError(f"{output.parent}: no such folder")
     chosen = parse_policy(policy or "beta", max_samples)
     listed = [labelled for path in pools for labelled in _arms(path)]
     profile = fitting.fit(
