@@ -306,7 +306,7 @@ def test_a_budget_of_tokens_goes_on_only_where_the_tokens_spent_are_known(
     assert "do not say how many tokens" in done.err
     with FaultServer() as server:
         flags = (*flags, "--base-url", server.base_url)
-        call("run", questions, *flags, "--budget", "500tokens", "--overwrite")
+        call("run", questions, *flags, "--budget", "190tokens", "--overwrite")
         part = lines(output)
         done = call("run", questions, *flags, "--budget", "9e3tokens", "--resume")
     assert 0 < len(part) < len(FIVE)

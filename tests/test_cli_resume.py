@@ -111,6 +111,7 @@ def test_a_run_killed_at_several_points_ends_with_every_line_once(
     samples = [int(match["samples"]) for match in lost if match is not None]
     assert samples == [6, 12, 16]
     bound = 20 + 64 + 8 + len("user") + len("What is 1 + 1?")
+    bound += len('{"temperature": 0.8, "max_tokens": 20}')
     tokens = [int(match["tokens"]) for match in lost if match is not None]
     assert tokens == [drawn * bound for drawn in samples]
 

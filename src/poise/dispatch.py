@@ -22,7 +22,7 @@ from poise.ledger import Ledger, Reservation
 from poise.spend import Usage, prompt_bound
 from poise.types import Arm, Backend, Batch, Capabilities, Message, Question, Reply, Request
 
-__all__ = ["Arrival", "Dispatcher", "OnReserve", "ask_capabilities", "derive_seed"]
+__all__ = ["Arrival", "Dispatcher", "OnReserve", "ask_capabilities", "bounds", "derive_seed"]
 
 LONGEST_WAIT = 60.0
 """Seconds; a server that asks for a longer pause before a retry is treated as refusing."""
@@ -50,6 +50,14 @@ class Arrival:
     error: BackendError | CapReached | None = None
     seconds: float = 0.0
     seed: int | None = None
+
+
+def bounds(arm: Arm, question: Question) -> tuple[int, int]:
+    """Upper bounds on the prompt and completion tokens of one draw."""
+    # Tools and schemas travel in the decoding and are part of what the model reads.
+    extras = len(json.dumps(dict(arm.decoding), default=str).encode())
+    prompt = prompt_bound(arm.prompt.messages(question)) + extras
+    return prompt, int(arm.decoding.get("max_tokens", 0))
 
 
 class _Count:
@@ -90,10 +98,7 @@ class Dispatcher:
         self._capabilities, self._seed, self._attempts = capabilities, seed, attempts
         self._on_reserve = on_reserve
         self._messages = arm.prompt.messages(question)
-        # Tools and schemas travel in the decoding and are part of what the model reads.
-        extras = len(json.dumps(dict(arm.decoding), default=str).encode())
-        self._prompt_bound = prompt_bound(self._messages) + extras
-        self._max_tokens = int(arm.decoding.get("max_tokens", 0))
+        self._prompt_bound, self._max_tokens = bounds(arm, question)
         _check_caps(arm, self._messages, ledger)
         top = capabilities.logprobs
         self._logprobs = None if logprobs is None or top is None else min(logprobs, top)

@@ -18,7 +18,7 @@ from typing import Any
 from poise.answers.infer import infer_kind
 from poise.cli.arms import Chosen
 from poise.cli.progress import Progress
-from poise.dispatch import ask_capabilities
+from poise.dispatch import ask_capabilities, bounds
 from poise.errors import (
     BackendError,
     InputError,
@@ -33,7 +33,7 @@ from poise.ledger import Ledger, Reservation
 from poise.policies import Policy
 from poise.pools import QuestionLine, SkipCount, read_questions
 from poise.solve import Setting, solve_many
-from poise.spend import Spend, priced, prompt_bound
+from poise.spend import Spend, priced
 from poise.types import Kind, Question, Result, StopReason
 
 __all__ = ["Batch", "Record", "Source", "Summary", "say", "work_through"]
@@ -283,10 +283,8 @@ def _used_up(batch: Batch, question: Question) -> bool:
     """Whether the file's budget has no room for one more sample of ``question``."""
     if batch.budget is None:
         return False
-    arm = batch.chosen.arm_for(question)
-    prompt = prompt_bound(arm.prompt.messages(question))
-    length = int(arm.decoding.get("max_tokens", 0))
-    return not batch.budget.room(1, prompt, length, once_settled=True)
+    prompt, reply = bounds(batch.chosen.arm_for(question), question)
+    return not batch.budget.room(1, prompt, reply, once_settled=True)
 
 
 _POINTLESS = (Unavailable, Unauthorized, ModelMissing)
