@@ -18,6 +18,7 @@ import httpx2
 import pytest
 
 from fault_server import Behaviour, FaultServer, date_after
+from http_client import KNOWN, Count, both_ways
 from poise.backends import Http
 from poise.backends.http import translate
 from poise.errors import (
@@ -31,28 +32,12 @@ from poise.errors import (
     Unauthorized,
     Unavailable,
 )
-from poise.types import Batch, Capabilities, Request
+from poise.types import Batch, Request
 
 ASK = Request(messages=({"role": "user", "content": "What is 3 + 4?"},), decoding={})
-KNOWN = Capabilities(n=8, logprobs=5, seed=True)
 EVENTS = {"Content-Type": "text/event-stream"}
 CHUNK = {"choices": [{"index": 0, "delta": {"content": "7"}, "finish_reason": None}]}
 TEXT = Behaviour(texts=("one two three four five six",))
-
-both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-
-
-class Count:
-    """A meter."""
-
-    def __init__(self) -> None:
-        self.tokens = 0
-
-    def queued(self, waiting: bool) -> None:
-        pass
-
-    def received(self, tokens: int) -> None:
-        self.tokens += tokens
 
 
 def ask(url: str, request: Request = ASK, meter: Count | None = None, **more: Any) -> Batch:

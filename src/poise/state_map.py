@@ -1,9 +1,9 @@
 """The state map: P(the leader is right | how many samples, how they vote, what else is seen).
 
-Fitted on every prefix of the tuning pools, so it holds wherever sampling stands, and it feeds what
-decides there. What is reported comes from a final map, fitted at the stops of one policy on top of
-this one (``fit``). A map from the vote share alone, or one fitted on full pools, is wrong at a
-policy's stops, because stopping selects: ``tests/test_two_maps.py`` shows by how much.
+Fitted on every prefix of the tuning pools, so it holds wherever sampling stands. What is reported
+comes from a final map on top of this one, fitted at the stops of one policy (``fit``). A map from
+the vote share alone, or one fitted on full pools, is wrong at a policy's stops, because stopping
+selects: ``tests/test_two_maps.py`` shows by how much.
 
 The model is a logistic regression on log-odds of the votes, the number of samples, and, where the
 samples have them, the leader's mean log-probability, with the products that let their weights

@@ -52,7 +52,7 @@ class StopRule(Protocol):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Names of the signals that ``decide`` reads from ``state.signals``."""
+        """Signals that ``decide`` reads; ``solve`` gives none yet and refuses a rule with any."""
 
     @property
     def max_samples(self) -> int:
