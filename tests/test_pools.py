@@ -17,7 +17,6 @@ from pyarrow import parquet
 
 from poise.errors import InputError, UsageError
 from poise.pools import (
-    FollowUp,
     Labelled,
     Pool,
     SampleArm,
@@ -30,7 +29,7 @@ from poise.pools import (
     read_pools,
     write_parquet,
 )
-from poise.types import Kind, Sample, TokenLogprobs
+from poise.types import FollowUp, Kind, Sample, TokenLogprobs
 
 RICH: dict[str, Any] = {
     "schema": 1,
@@ -47,6 +46,7 @@ RICH: dict[str, Any] = {
     "gold": "7",
     "kind": "number",
     "signals": {"agreement": 0.5, "p_true": None},
+    "followups": {"stated_band": {"text": "8"}},
     "samples": [
         {
             "answer": "7",
@@ -102,7 +102,8 @@ def test_a_pool_keeps_labels_apart_from_samples() -> None:
     )
     assert pool.arms == (SampleArm(), SampleArm(), SampleArm("large", {"temperature": 1}))
     p_true = FollowUp("Yes", TokenLogprobs(("Yes",), (-0.1,)), {"t": 1})
-    assert pool.followups == ({"p_true": p_true}, {}, {})
+    assert [sample.followups for sample in pool.samples] == [{"p_true": p_true}, {}, {}]
+    assert pool.followups == {"stated_band": FollowUp("8")}
     assert labelled.extra == {"source": RICH["source"]}
     assert labelled.sample_extra == ({"chars": 8}, {}, {})
     assert "correct" not in repr(pool)
@@ -156,6 +157,7 @@ def token_logprobs(draw: st.DrawFn) -> TokenLogprobs:
 @st.composite
 def labelled_pools(draw: st.DrawFn) -> Labelled:
     n = draw(st.integers(1, 4))
+    follow_up = st.builds(FollowUp, optional(texts), optional(token_logprobs()), extras)
 
     def column(strategy: st.SearchStrategy[Any]) -> tuple[Any, ...]:
         values = draw(st.lists(strategy, min_size=n, max_size=n))
@@ -176,11 +178,11 @@ def labelled_pools(draw: st.DrawFn) -> Labelled:
                 draw(optional(st.integers(0, 2**63))),
                 draw(optional(token_logprobs())),
                 draw(st.dictionaries(texts, optional(finite), max_size=2)),
+                draw(st.dictionaries(texts, follow_up, max_size=2)),
             )
         )
     decodings = optional(st.dictionaries(names, json_values, max_size=2))
     arms = draw(st.lists(st.builds(SampleArm, optional(names), decodings), min_size=n, max_size=n))
-    follow_up = st.builds(FollowUp, optional(texts), optional(token_logprobs()), extras)
     pool = Pool(
         dataset=draw(names),
         model=draw(names),
@@ -194,7 +196,7 @@ def labelled_pools(draw: st.DrawFn) -> Labelled:
         run=draw(optional(names)),
         signals=draw(st.dictionaries(texts, optional(finite), max_size=2)),
         arms=tuple(arms) if any(arm != SampleArm() for arm in arms) else (),
-        followups=column(st.dictionaries(texts, follow_up, max_size=2)),
+        followups=draw(st.dictionaries(texts, follow_up, max_size=2)),
     )
     correct = draw(st.lists(st.sampled_from([0, 1, None]), min_size=n, max_size=n))
     return Labelled(pool, draw(optional(texts)), tuple(correct), draw(extras), column(extras))
@@ -325,7 +327,7 @@ def test_arms_are_parted_and_nothing_else_changes() -> None:
     assert [sample.index for sample in large.pool.samples] == [0]
     assert large.pool.samples[0].answer == "8"
     assert small.sample_extra == ({"chars": 8}, {})
-    assert "p_true" in small.pool.followups[0]
+    assert "p_true" in small.pool.samples[0].followups
     assert (small.gold, small.pool.group) == (labelled.gold, labelled.pool.group)
     assert small.by_arm() == (small,)
 

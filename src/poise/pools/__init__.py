@@ -10,7 +10,7 @@ It does not know: how answers are read or graded, what a signal means, which pol
 from __future__ import annotations
 
 from poise.pools.fields import logprobs_record, read_logprobs
-from poise.pools.pool import FollowUp, Labelled, Pool, SampleArm, canonical
+from poise.pools.pool import Labelled, Pool, SampleArm, canonical
 from poise.pools.questions import QuestionLine, read_questions
 from poise.pools.reading import pool_from_record, read_pools
 from poise.pools.rows import SkipCount
@@ -18,7 +18,6 @@ from poise.pools.split import part_of, split
 from poise.pools.writing import pool_record, write_parquet
 
 __all__ = [
-    "FollowUp",
     "Labelled",
     "Pool",
     "QuestionLine",

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from poise.types import Kind, Message, Question, Sample, TokenLogprobs
+from poise.types import FollowUp, Kind, Message, Question, Sample
 
-__all__ = ["FollowUp", "Labelled", "Pool", "SampleArm", "canonical"]
+__all__ = ["Labelled", "Pool", "SampleArm", "canonical"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,22 +24,13 @@ class SampleArm:
 
 
 @dataclass(frozen=True, slots=True)
-class FollowUp:
-    """The reply to a further question about a sample, kept so that signals can be read again."""
-
-    text: str | None
-    logprobs: TokenLogprobs | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Pool:
     """The samples of one question under one arm, in dispatch order, without any label.
 
     ``samples`` (n,), n >= 1, ``samples[i].index == i``. ``messages`` None: the file leaves the
     question's text out. ``decoding`` None: not stated. ``arms`` (n,) or (): samples that name a
-    model or decoding of their own; then ``Labelled.by_arm`` parts them. ``followups`` (n,) or ():
-    replies to further questions, by name.
+    model or decoding of their own; then ``Labelled.by_arm`` parts them. ``followups``: replies to
+    further questions about the question itself, by name; those about a sample are with the sample.
     """
 
     dataset: str
@@ -56,7 +47,7 @@ class Pool:
     prompt_hash: str | None = None
     signals: Mapping[str, float | None] = field(default_factory=dict)
     arms: tuple[SampleArm, ...] = ()
-    followups: tuple[Mapping[str, FollowUp], ...] = ()
+    followups: Mapping[str, FollowUp] = field(default_factory=dict)
 
     @property
     def question(self) -> Question | None:
@@ -120,7 +111,6 @@ class Labelled:
             decoding=pool.decoding if arm.decoding is None else arm.decoding,
             samples=tuple(samples),
             arms=(),
-            followups=tuple(pool.followups[i] for i in indices) if pool.followups else (),
         )
         extra = tuple(self.sample_extra[i] for i in indices) if self.sample_extra else ()
         correct = tuple(self.correct[i] for i in indices)

@@ -12,10 +12,10 @@ from typing import Any
 
 from poise.errors import InputError
 from poise.pools.fields import Fields
-from poise.pools.pool import FollowUp, Labelled, Pool, SampleArm
+from poise.pools.pool import Labelled, Pool, SampleArm
 from poise.pools.questions import gold_text
 from poise.pools.rows import Row, SkipCount, read
-from poise.types import Sample
+from poise.types import FollowUp, Sample
 
 __all__ = ["pool_from_record", "read_pools"]
 
@@ -25,7 +25,7 @@ SCHEMA = 1
 UNREAD = "the pool file holds no answer"
 """Why a stored sample has no answer, where the file gives no reason of its own."""
 
-NESTED = frozenset({"decoding", "messages", "options", "signals", "samples"})
+NESTED = frozenset({"decoding", "messages", "options", "signals", "followups", "samples"})
 """Columns that Parquet carries as JSON text."""
 
 
@@ -70,7 +70,7 @@ def pool_from_record(row: Mapping[str, Any]) -> Labelled:
         prompt_hash=fields.name("prompt_hash"),
         signals=fields.signals(),
         arms=tuple(drawn.arms) if any(arm != SampleArm() for arm in drawn.arms) else (),
-        followups=tuple(drawn.followups) if any(drawn.followups) else (),
+        followups=_followups(fields),
     )
     return Labelled(
         pool,
@@ -90,7 +90,6 @@ class _Drawn:
         self.samples: list[Sample] = []
         self.correct: list[int | None] = []
         self.arms: list[SampleArm] = []
-        self.followups: list[dict[str, FollowUp]] = []
         self.extra: list[dict[str, Any]] = []
         for index, sample in enumerate(samples):
             if not isinstance(sample, dict):
@@ -113,11 +112,11 @@ class _Drawn:
                 seed=fields.whole("seed"),
                 logprobs=fields.logprobs(),
                 signals=fields.signals(),
+                followups=_followups(fields, f"samples[{index}]."),
             )
         )
         self.correct.append(_label(fields))
         self.arms.append(SampleArm(fields.name("model"), fields.mapping("decoding")))
-        self.followups.append(_followups(fields, index))
         self.extra.append(fields.rest())
 
 
@@ -130,13 +129,13 @@ def _label(fields: Fields) -> int | None:
     raise fields.wrong("correct", value, "0, 1 or null")
 
 
-def _followups(fields: Fields, index: int) -> dict[str, FollowUp]:
+def _followups(fields: Fields, where: str = "") -> dict[str, FollowUp]:
     found: dict[str, FollowUp] = {}
     for name, reply in (fields.mapping("followups") or {}).items():
         if reply is None:
             continue  # a struct column of Parquet names every follow-up in every row
         if not isinstance(reply, dict):
             raise fields.wrong(f"followups.{name}", reply, 'an object with "text"')
-        inner = Fields(reply, f"samples[{index}].followups.{name}.")
+        inner = Fields(reply, f"{where}followups.{name}.")
         found[name] = FollowUp(inner.text("text"), inner.logprobs(), inner.rest())
     return found

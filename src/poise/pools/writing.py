@@ -15,10 +15,10 @@ from typing import Any
 
 from poise.errors import PoiseError, UsageError
 from poise.pools.fields import logprobs_record
-from poise.pools.pool import FollowUp, Labelled, Pool, SampleArm
+from poise.pools.pool import Labelled, Pool, SampleArm
 from poise.pools.reading import NESTED, SCHEMA, UNREAD
 from poise.pools.rows import MARK, REST, parquet_modules
-from poise.types import Message, Sample
+from poise.types import FollowUp, Message, Sample
 
 __all__ = ["pool_record", "write_parquet"]
 
@@ -48,6 +48,7 @@ def pool_record(labelled: Labelled) -> dict[str, Any]:
         "gold": labelled.gold,
         "kind": None if pool.kind is None else pool.kind.value,
         "signals": dict(pool.signals) or None,
+        "followups": _followups(pool.followups),
         "samples": [_sample(labelled, pool, sample) for sample in pool.samples],
     }
     return _stated(known, labelled.extra)
@@ -67,7 +68,6 @@ def _asked(messages: tuple[Message, ...] | None) -> dict[str, Any]:
 def _sample(labelled: Labelled, pool: Pool, sample: Sample) -> dict[str, Any]:
     index = sample.index
     arm = pool.arms[index] if pool.arms else SampleArm()
-    followups = pool.followups[index] if pool.followups else {}
     known = {
         "correct": labelled.correct[index],
         "text": sample.text,
@@ -79,11 +79,15 @@ def _sample(labelled: Labelled, pool: Pool, sample: Sample) -> dict[str, Any]:
         "model": arm.model,
         "decoding": None if arm.decoding is None else dict(arm.decoding),
         "signals": dict(sample.signals) or None,
-        "followups": {name: _followup(reply) for name, reply in followups.items()} or None,
+        "followups": _followups(sample.followups),
         "logprobs": None if sample.logprobs is None else logprobs_record(sample.logprobs),
     }
     extra = labelled.sample_extra[index] if labelled.sample_extra else {}
     return {"answer": sample.answer, **_stated(known, extra)}
+
+
+def _followups(replies: Mapping[str, FollowUp]) -> dict[str, Any] | None:
+    return {name: _followup(reply) for name, reply in replies.items()} or None
 
 
 def _followup(reply: FollowUp) -> dict[str, Any]:

@@ -1,0 +1,70 @@
+"""What is handed out: the answer to one question, with what is known about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from poise.spend import Spend
+from poise.types.questions import Kind
+from poise.types.samples import Sample, StopReason
+
+__all__ = ["Result"]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The answer to one question, with what is known about it; ``to_dict`` is the wire form.
+
+    ``probability`` is None unless ``calibrated``; ``reason`` then says why. ``missing`` names
+    absent evidence and why. ``samples``: the prefix decided on. ``error``: the last call's failure.
+    """
+
+    id: str
+    question_id: str
+    answer: str | None
+    text: str | None
+    decision: str
+    stop: StopReason
+    model: str
+    decoding: Mapping[str, Any]
+    spend: Spend
+    samples: tuple[Sample, ...] = ()
+    votes: Mapping[str, int] = field(default_factory=dict)
+    kind: Kind | None = None
+    probability: float | None = None
+    interval: tuple[float, float] | None = None
+    interval_kind: str | None = None
+    calibrated: bool = False
+    reason: str | None = None
+    profile: Mapping[str, Any] | None = None
+    signals: Mapping[str, float | None] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+    route: tuple[str, ...] = ()
+    rounds: int = 0
+    error: Exception | None = None
+
+    @property
+    def n_samples(self) -> int:
+        """Samples in the prefix that was decided on."""
+        return len(self.samples)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, schema 1 of the design's section 5 (samples are left to pool files)."""
+        plain = "id question_id answer text decision probability interval_kind calibrated reason"
+        return {
+            "schema": 1,
+            **{name: getattr(self, name) for name in (plain + " n_samples rounds model").split()},
+            "kind": None if self.kind is None else self.kind.value,
+            "about": "response",
+            "interval": None if self.interval is None else list(self.interval),
+            "profile": None if self.profile is None else dict(self.profile),
+            "signals": dict(self.signals),
+            "missing": dict(self.missing),
+            "votes": dict(self.votes),
+            "stop": self.stop.value,
+            "decoding": dict(self.decoding),
+            "route": list(self.route),
+            "spend": self.spend.to_dict(),
+        }
