@@ -24,6 +24,7 @@ SETTINGS = {
     "quadratic": [{}, {"scale": "real"}],
     "isotonic": [{}, {"scale": "real"}, {"strength": 5.0}],
     "levels": [{}, {"scale": "real"}],
+    "mixture": [{}, {"scale": "real"}, {"members": ("levels",), "weights": (1.0,)}],
     "auto": [{}, {"scale": "real", "folds": 3}, {"candidates": ("platt",), "seed": 4}],
 }
 BINARY = [CALIBRATORS[name](**given) for name, many in SETTINGS.items() for given in many]

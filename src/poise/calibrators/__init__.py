@@ -10,13 +10,14 @@ name                   P(right) is                                 settings (def
 ``quadratic``          sigmoid(b + w1 z + w2 z^2)                  scale, eps .001, ridge .01
 ``isotonic``           rising, shrunk off 0 and 1                  scale, strength 1
 ``levels``             each level's own rate, shrunk               scale
-``auto``               the best of these on unseen groups, or raw  scale, eps, folds 5, seed 0
+``mixture``            the weighted mean of several of these       scale, eps .001
+``auto``               that, weighed on unseen groups, or raw      scale, eps, folds 5, seed 0
 ``class_temperature``  softmax(logits / T), several classes
 =====================  ==========================================  ==========================
 
 Setting ``scale`` says what the scores are, "probability" (in [0, 1], the default) or "real"; it is
 never guessed. Which one: up to about 2,000 labels ``quadratic`` or ``platt``, above that
-``isotonic``, for stated confidences ``levels``; ``auto`` finds out. All but ``class_temperature``
+``isotonic``, for stated confidences ``levels``; ``auto`` mixes them. All but ``class_temperature``
 are binary. To add one: one file with a ``Calibrator``, one entry in ``CALIBRATORS``; the contract
 test then holds it to the promises of ``Calibrates``. It does not know: which signal a score came
 from, what the probability is about, or on which samples it was fitted (profiles keep that).
@@ -33,6 +34,7 @@ from poise.calibrators.constant import Constant
 from poise.calibrators.identity import Identity
 from poise.calibrators.isotonic import Isotonic
 from poise.calibrators.levels import Levels
+from poise.calibrators.mixture import Mixture
 from poise.calibrators.platt import Platt
 from poise.calibrators.quadratic import Quadratic
 from poise.calibrators.rows import FloatArray, Scale
@@ -50,6 +52,7 @@ __all__ = [
     "Identity",
     "Isotonic",
     "Levels",
+    "Mixture",
     "Platt",
     "Quadratic",
     "Scale",
@@ -83,7 +86,7 @@ CALIBRATORS: dict[str, type[Calibrator]] = {
     kind.name: kind
     for kind in (
         *(Constant, Identity, Temperature, Platt, Quadratic, Isotonic, Levels),
-        *(Auto, ClassTemperature),
+        *(Mixture, Auto, ClassTemperature),
     )
 }
 """Calibrators by the name under which profiles, commands and configuration know them."""
