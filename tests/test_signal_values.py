@@ -23,11 +23,14 @@ from poise.signals import (
     Negentropy,
     Repetition,
     SoftSelfConsistency,
+    StatedConfidence,
+    Stored,
     TopMargin,
     answer_tokens,
     compute,
+    signal,
 )
-from poise.types import Kind, Reply, Sample, TokenLogprobs
+from poise.types import FollowUp, Kind, Reply, Sample, TokenLogprobs
 
 FAMILY = [Agreement(), Margin(), Negentropy(), Repetition()]
 
@@ -199,11 +202,11 @@ def test_a_more_probable_token_never_makes_a_sample_less_sure(logprobs, more, da
         Evidence.single(written(tokens, "".join(tokens), values, top=top))
         for values in (logprobs, raised)
     )
-    for signal in (
+    for of in (
         *(Logprob(), Logprob("sum"), TopMargin()),
         *(AnswerLogprob(), AnswerLogprob("min"), AnswerLogprob("sum")),
     ):
-        assert signal(high) >= signal(low) - 1e-12
+        assert of(high) >= of(low) - 1e-12
 
 
 def test_the_top_margin_is_to_the_best_alternative_that_is_not_the_token_itself():
@@ -375,8 +378,8 @@ def test_soft_self_consistency_is_the_share_of_confidence_among_the_readable():
     [
         ("a", [0.5], "one sample can only agree with itself"),
         ("a.", [0.5, 0.5], "one readable sample can only agree with itself"),
-        ("ab", None, "sample 0: it carries no p_true"),
-        ("ab", [0.5, None], "sample 1: it carries no p_true"),
+        ("ab", None, "sample 0: it was not asked: .* follow-up p_true"),
+        ("ab", [0.5, None], "sample 1: it was not asked"),
         ("ab", [0.5, 1.5], r"sample 1: p_true is 1.5, not in \[0, 1\]"),
         ("ab", [0.5, math.nan], "sample 1: p_true is nan"),
         ("ab", [0.0, 0.0], "every sample's p_true is 0"),
@@ -392,6 +395,60 @@ def test_soft_self_consistency_takes_the_confidence_it_is_told():
     told = [
         replace(s, signals={"stated": c}) for s, c in zip(evidence.samples, [0.9, 0.3], strict=True)
     ]
-    signal = SoftSelfConsistency("stated")
-    assert signal.needs == ("answers", "stated")
-    assert signal(replace(evidence, samples=tuple(told))) == pytest.approx(0.75)
+    told = replace(evidence, samples=tuple(told))
+    for confidence in (StatedConfidence(), Stored("stated")):
+        share = SoftSelfConsistency(confidence)
+        assert share.needs == ("answers", "stated")
+        assert share(told) == pytest.approx(0.75)
+
+
+def test_soft_self_consistency_weighs_by_replies_before_stored_numbers():
+    evidence = pool("ab", p_true=[0.5, 0.5])
+    top = ((("Yes", math.log(0.9)), ("No", math.log(0.1))),)
+    reply = FollowUp("Yes", TokenLogprobs(("Yes",), (math.log(0.9),), top))
+    first = replace(evidence.samples[0], followups={"p_true": reply})
+    asked = replace(evidence, samples=(first, evidence.samples[1]))
+    assert SoftSelfConsistency()(asked) == pytest.approx(0.9 / 1.4)
+
+
+def test_soft_self_consistency_refuses_a_confidence_that_is_not_of_samples_or_not_a_share():
+    with pytest.raises(UsageError, match="agreement is a signal of a pool"):
+        SoftSelfConsistency(Agreement())
+    with pytest.raises(MissingEvidence, match=r"sample 0: logprob is -2.0, not in \[0, 1\]"):
+        SoftSelfConsistency(Logprob())(pool("ab", [-2.0, -1.0]))
+
+
+# -- stored numbers -----------------------------------------------------------------------------
+
+
+def test_a_stored_number_is_a_signal_by_name_at_each_level():
+    evidence = pool("aab", p_true=[-3.0, 5.0, 9.0])
+    assert signal("stored:p_true")(Evidence.single(evidence.samples[1])) == 5.0
+    assert signal("leader_stored:p_true")(evidence) == 1.0
+    assert signal("stored_question:probe")(replace(evidence, values={"probe": 7})) == 7.0
+    assert signal("stored:a:b") == Stored("a:b")
+    assert signal("agreement") == Agreement()
+
+
+@pytest.mark.parametrize("bad", [None, math.nan, math.inf])
+def test_a_stored_number_that_is_none_is_missing(bad):
+    one = replace(pool("a").samples[0], signals={"probe": bad})
+    for evidence, name in (
+        (Evidence.single(one), "stored:probe"),
+        (replace(pool("a"), samples=(one,)), "leader_stored:probe"),
+        (Evidence(values={"probe": bad}), "stored_question:probe"),
+        (Evidence(), "stored_question:probe"),
+    ):
+        values, missing = compute([name], evidence)
+        assert values == {name: None}
+        assert "probe" in missing[name]
+
+
+@pytest.mark.parametrize("name", ["stored:", "stored", "leader:x", "pool:x", "", ":x"])
+def test_a_name_that_stores_nothing_is_refused_and_the_forms_are_named(name):
+    with pytest.raises(UsageError, match=r"no signal .*stored_question:NAME"):
+        signal(name)
+    with pytest.raises(UsageError):
+        Stored("")
+    with pytest.raises(UsageError):
+        Stored("x", "pool")

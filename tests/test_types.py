@@ -162,6 +162,7 @@ def test_nouns_cannot_be_changed(noun: Any) -> None:
 # -- results -------------------------------------------------------------------------------------
 
 WIRE = {
+    "capability",
     *("schema", "id", "question_id", "kind", "answer", "text", "decision", "probability", "about"),
     *("interval", "interval_kind", "calibrated", "reason", "profile", "signals", "missing"),
     *("n_samples", "votes", "stop", "rounds", "model", "decoding", "route", "spend"),

@@ -23,6 +23,10 @@
     temperature = 0.7
     max_tokens = 512
 
+    [[segment]]                       # for `fit`: questions that the pattern finds, first match
+    name = "division"
+    pattern = "[0-9]+ */ *[0-9]+"
+
     [prices."qwen2.5-7b-instruct"]    # US dollars per million tokens, as published on a date
     date = "2026-11-01"
     prompt = 0.10
@@ -49,10 +53,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator
 
 from poise.errors import ConfigError, UsageError
+from poise.segmenter import Rules
 from poise.spend import Price
 from poise.types import Kind, Prompt
 
-__all__ = ["Alias", "Config", "Embedded", "Upstream", "environment_key", "load"]
+__all__ = ["Alias", "Config", "Embedded", "SegmentRule", "Upstream", "environment_key", "load"]
 
 
 _Whole = Annotated[int, Strict()]
@@ -105,6 +110,13 @@ class Alias(_Table):
         return Prompt(self.system, examples)
 
 
+class SegmentRule(_Table):
+    """Questions whose text ``pattern``, a regular expression, finds belong to the segment."""
+
+    name: str = Field(min_length=1)
+    pattern: str = Field(min_length=1)
+
+
 class Embedded(_Table):
     """How the embedded model runs; None and absent: the back-end's defaults."""
 
@@ -131,6 +143,7 @@ class Config(_Table):
 
     upstream: tuple[Upstream, ...] = ()
     alias: tuple[Alias, ...] = ()
+    segment: tuple[SegmentRule, ...] = ()
     embedded: Embedded = Embedded()
     prices: dict[str, _PerMillion] = Field(default_factory=dict)
 
@@ -145,6 +158,10 @@ class Config(_Table):
                 return upstream
         have = ", ".join(u.name for u in self.upstream) or "none"
         raise UsageError(f"no [[upstream]] is named {name!r}; the configuration has: {have}")
+
+    def rules(self) -> Rules:
+        """How questions find their segment, the first match counting. Raises InputError."""
+        return Rules(tuple((rule.name, rule.pattern) for rule in self.segment))
 
     def price(self, model: str | None) -> Price | None:
         """Price per token of ``model``, or None: dollars are never guessed."""

@@ -1,8 +1,7 @@
 """Calls under way for one question: reserved, sent, retried, accounted for, cancelled.
 
 ``Dispatcher.launch`` sends draws, several to a request where the back-end can, and each call runs
-as a task. Every attempt is reserved in the ledger before it is sent, also a retry, so a cap holds
-whatever fails. ``wait`` hands back what arrived; ``cancel`` ends the rest and charges it. It does
+as a task. ``wait`` hands back what arrived; ``cancel`` ends the rest and charges it. It does
 not know: answers, votes, stop rules.
 """
 
@@ -12,20 +11,16 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import stamina
-
-from poise.errors import BackendError, CapReached, MalformedReply, Unavailable, UsageError
+from poise.attempts import call_through
+from poise.errors import BackendError, CapReached, MalformedReply, UsageError
 from poise.ledger import Ledger, Reservation
-from poise.spend import Usage, prompt_bound
-from poise.types import Arm, Backend, Batch, Capabilities, Message, Question, Reply, Request
+from poise.spend import prompt_bound
+from poise.types import Arm, Capabilities, Message, Question, Reply, Request
 
-__all__ = ["Arrival", "Dispatcher", "OnReserve", "ask_capabilities", "bounds", "derive_seed"]
-
-LONGEST_WAIT = 60.0
-"""Seconds; a server that asks for a longer pause before a retry is treated as refusing."""
+__all__ = ["Arrival", "Dispatcher", "OnReserve", "bounds", "derive_seed"]
 
 OnReserve = Callable[[str, Reservation], None]
 """Told of each reservation with the question's id, before the call is sent."""
@@ -58,21 +53,6 @@ def bounds(arm: Arm, question: Question) -> tuple[int, int]:
     extras = len(json.dumps(dict(arm.decoding), default=str).encode())
     prompt = prompt_bound(arm.prompt.messages(question)) + extras
     return prompt, int(arm.decoding.get("max_tokens", 0))
-
-
-class _Count:
-    """A meter: completion tokens received of one call, and whether it was ever sent."""
-
-    __slots__ = ("tokens", "waiting")
-
-    def __init__(self) -> None:
-        self.tokens, self.waiting = 0, False
-
-    def queued(self, waiting: bool) -> None:  # noqa: FBT001 - the protocol's
-        self.waiting = waiting
-
-    def received(self, tokens: int) -> None:
-        self.tokens += tokens
 
 
 class Dispatcher:
@@ -180,12 +160,15 @@ class Dispatcher:
             first_index=first,
         )
         started = time.monotonic()
-        kept: Reservation | None = reservation
         try:
-            async for attempt in _retrying(self._attempts, _pause):
-                with attempt:
-                    current, kept = kept or self._reserve(n), None
-                    batch = await self._attempt(request, current)
+            batch = await call_through(
+                self._arm.backend,
+                self._ledger,
+                request,
+                reservation,
+                again=lambda: self._reserve(n),
+                attempts=self._attempts,
+            )
         except (BackendError, CapReached) as error:
             return [Arrival(index, None, error) for index in range(first, first + n)]
         seconds = time.monotonic() - started
@@ -196,30 +179,6 @@ class Dispatcher:
         short = MalformedReply(f"asked for {n} choices and got {len(replies)}")
         missing = range(first + len(replies), first + n)
         return arrivals + [Arrival(index, None, short) for index in missing]
-
-    async def _attempt(self, request: Request, reservation: Reservation) -> Batch:
-        count = _Count()
-        try:
-            batch = await self._arm.backend.sample(request, count)
-        except BackendError as error:
-            if error.fate_known:
-                self._ledger.release(reservation)
-            else:
-                self._ledger.forfeit(reservation, count.tokens)
-            raise
-        except BaseException:
-            if count.waiting:
-                self._ledger.release(reservation, sent=False)
-            else:  # cancelled, or a defect of the back-end: what was generated is not known
-                self._ledger.forfeit(reservation, count.tokens)
-            raise
-        usage = batch.usage
-        if usage.completion_tokens is None and count.tokens:
-            usage = Usage(usage.prompt_tokens, None, usage.cached_tokens, None, estimated=True)
-        self._ledger.settle(reservation, usage, min(len(batch.replies), request.n))
-        if not batch.replies:
-            raise MalformedReply("the server's reply holds no choices")
-        return batch
 
 
 def _check_caps(arm: Arm, messages: tuple[Message, ...], ledger: Ledger) -> None:
@@ -234,37 +193,3 @@ def _check_caps(arm: Arm, messages: tuple[Message, ...], ledger: Ledger) -> None
         raise UsageError("a cap on tokens or dollars needs max_tokens in the arm's decoding")
     if not all(isinstance(message.get("content"), str | None) for message in messages):
         raise UsageError("a cap on tokens or dollars cannot bound messages that are not plain text")
-
-
-async def ask_capabilities(backend: Backend, attempts: int) -> Capabilities:
-    """What ``backend`` can do, asked up to ``attempts`` times. Raises BackendError.
-
-    A server that cannot be reached on first contact is not waited for: its address is wrong.
-    """
-
-    def pause(error: Exception) -> bool | float:
-        return False if isinstance(error, Unavailable) else _pause(error)
-
-    async for attempt in _retrying(attempts, pause):
-        with attempt:
-            return await backend.capabilities()
-    raise AssertionError("unreachable: the last attempt returns or raises")
-
-
-def _retrying(
-    attempts: int, pause: Callable[[Exception], bool | float]
-) -> AsyncIterator[stamina.Attempt]:
-    return aiter(
-        stamina.retry_context(
-            on=pause, attempts=attempts, timeout=None, wait_initial=0.5, wait_max=20.0
-        )
-    )
-
-
-def _pause(error: Exception) -> bool | float:
-    """Whether to try again after ``error``, or the seconds the server asked to wait first."""
-    if not isinstance(error, BackendError) or not error.retryable:
-        return False
-    if error.retry_after is None:
-        return True
-    return error.retry_after if error.retry_after <= LONGEST_WAIT else False

@@ -26,7 +26,7 @@ __all__ = ["Ledger", "Reservation"]
 
 @dataclass(slots=True)
 class Reservation:
-    """Room kept in a ledger for one call of ``samples`` draws; closed exactly once."""
+    """Room kept in a ledger for one call of ``samples`` draws (a follow-up: 0); closed once."""
 
     samples: int
     prompt_tokens: int
@@ -76,16 +76,18 @@ class Ledger:
         completion_tokens: int,
         *,
         once_settled: bool = False,
+        follow_up: bool = False,
     ) -> int:
         """The most draws, up to ``samples``, that one call may still ask for under every cap.
 
         ``prompt_tokens`` and ``completion_tokens`` are bounds for one draw. A server may bill the
         prompt once for each draw, so the bound does too. ``once_settled``: as if what open
         reservations hold were free again, which says whether waiting for them may help.
+        ``follow_up``: the call is a further question, which no cap on samples counts.
         """
         usd = self._usd(prompt_tokens, completion_tokens)
         for cap, each in (
-            ("samples", 1.0),
+            ("samples", 0.0 if follow_up else 1.0),
             ("tokens", float(prompt_tokens + completion_tokens)),
             ("usd", usd),
         ):
@@ -96,20 +98,27 @@ class Ledger:
                 samples = min(samples, math.floor(left / each + 1e-9))
         if self.parent is not None:
             samples = self.parent.room(
-                samples, prompt_tokens, completion_tokens, once_settled=once_settled
+                samples,
+                prompt_tokens,
+                completion_tokens,
+                once_settled=once_settled,
+                follow_up=follow_up,
             )
         return max(samples, 0)
 
-    def reserve(self, samples: int, prompt_tokens: int, completion_tokens: int) -> Reservation:
+    def reserve(
+        self, samples: int, prompt_tokens: int, completion_tokens: int, *, follow_up: bool = False
+    ) -> Reservation:
         """Keep room for one call of ``samples`` draws with these bounds for one draw.
 
-        Raises CapReached, naming the cap, when it does not fit; then nothing is kept.
+        ``follow_up``: of one further question instead, with ``samples`` 1. Raises CapReached,
+        naming the cap, when it does not fit; then nothing is kept.
         """
-        if self.room(samples, prompt_tokens, completion_tokens) < samples:
-            cap = self._tightest(samples, prompt_tokens, completion_tokens)
+        if self.room(samples, prompt_tokens, completion_tokens, follow_up=follow_up) < samples:
+            cap = self._tightest(samples, prompt_tokens, completion_tokens, follow_up=follow_up)
             raise CapReached(cap, f"the cap on {cap} leaves no room for {samples} more sample(s)")
         reservation = Reservation(
-            samples,
+            0 if follow_up else samples,
             samples * prompt_tokens,
             samples * completion_tokens,
             None if self.price is None else samples * self._usd(prompt_tokens, completion_tokens),
@@ -246,9 +255,11 @@ class Ledger:
         limit: float | None = getattr(self.limits, f"max_{cap}")
         return None if limit is None else limit - self._charged[cap]
 
-    def _tightest(self, samples: int, prompt_tokens: int, completion_tokens: int) -> str:
+    def _tightest(
+        self, samples: int, prompt_tokens: int, completion_tokens: int, *, follow_up: bool
+    ) -> str:
         each = {
-            "samples": 1.0,
+            "samples": 0.0 if follow_up else 1.0,
             "tokens": float(prompt_tokens + completion_tokens),
             "usd": self._usd(prompt_tokens, completion_tokens),
         }
@@ -257,4 +268,4 @@ class Ledger:
             if left is not None and amount and math.floor(left / amount + 1e-9) < samples:
                 return cap
         assert self.parent is not None, "room() and reserve() disagree"
-        return self.parent._tightest(samples, prompt_tokens, completion_tokens)
+        return self.parent._tightest(samples, prompt_tokens, completion_tokens, follow_up=follow_up)

@@ -7,12 +7,13 @@ the prefix only after all that were sent before it. It does not know: stop rules
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 
 from poise.answers import KINDS, Reading, read
 from poise.answers.clusters import Clusters
 from poise.dispatch import Arrival
 from poise.spend import Spend
-from poise.types import Question, Sample, State
+from poise.types import FollowUp, Question, Sample, State
 
 __all__ = ["Prefix"]
 
@@ -22,7 +23,8 @@ class Prefix:
 
     ``in_order`` False takes draws in the order of completion instead. ``settled`` counts draws
     that came to their end, sampled or failed; ``samples`` those with a reply, and ``members`` the
-    answer cluster of each (None: unreadable).
+    answer cluster of each (None: unreadable). ``followups``: replies to further questions about the
+    question; ``unanswered``: signals whose questions got no reply, and why.
     """
 
     def __init__(self, question: Question, *, in_order: bool):
@@ -33,6 +35,8 @@ class Prefix:
         self.samples: list[Sample] = []
         self.members: list[int | None] = []
         self.settled = 0
+        self.followups: dict[str, FollowUp] = {}
+        self.unanswered: dict[str, str] = {}
 
     def arrive(self, arrivals: list[Arrival]) -> None:
         """Note draws that came to their end, in whatever order."""
@@ -74,9 +78,23 @@ class Prefix:
                 seconds=arrival.seconds,
                 seed=arrival.seed,
                 logprobs=reply.logprobs,
+                signals=reply.signals,
             )
         )
         return True
+
+    def note(
+        self,
+        places: Sequence[int],
+        samples: Sequence[Sample],
+        followups: Mapping[str, FollowUp],
+        unanswered: Mapping[str, str],
+    ) -> None:
+        """Keep what follow-ups brought: ``samples`` go to ``places``, with the replies they got."""
+        for place, sample in zip(places, samples, strict=True):
+            self.samples[place] = sample
+        self.followups |= followups
+        self.unanswered |= unanswered
 
     def state(self, spend: Spend, seconds_left: float | None) -> State:
         """What a stop rule may look at."""

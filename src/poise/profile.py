@@ -9,48 +9,56 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from poise.calibrators import Calibrator, from_state, to_state
+from poise.calibrators import Calibrator
+from poise.capability import Capability
 from poise.domain import QuestionTest
 from poise.errors import InputError, UsageError
+from poise.maps import Maps
 from poise.policies import STOP_RULES, Policy
-from poise.signals import Evidence, compute
+from poise.segmenter import Segmenter
+from poise.signals import AskingSignal, Evidence, SegmentHistory, Signal, asking, compute, signal
 from poise.state_map import StateMap
 from poise.types import Kind, Question, StopReason
 from poise.votes import Majority
 
 __all__ = ["SCHEMA", "SHIPPED", "Profile", "Stated", "load"]
 
-SCHEMA = 1
+SCHEMA = 2
 SHIPPED = Path(__file__).parent / "profiles" / "smollm2_number.json"
 """The embedded model's profile, for arithmetic; ``make profile`` fits it again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """A calibrated probability, or the reason why there is none; signals and what was missing."""
+    """A calibrated probability, or the reason why there is none; signals and what was missing.
+
+    ``used``: the signals it was read from. ``capability``: (a, b) of the Beta posterior of mu.
+    """
 
     probability: float | None
     interval: tuple[float, float] | None
     reason: str | None
     signals: Mapping[str, float | None]
     missing: Mapping[str, str]
+    used: tuple[str, ...] = ()
+    capability: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
     """What was fitted for one arm, kind and policy.
 
-    ``arm``: engine, model, decoding, prompt_hash. ``replicates``: both maps refitted on
-    bootstrap draws of the questions, for the interval. ``data``: fingerprint, questions, samples.
-    ``considered``: every candidate and baseline with its held-out numbers. ``detection``: share of
-    other tasks' questions that the domain test turns away.
+    ``arm``: engine, model, decoding, prompt_hash. ``maps``: the one that reads most signals first,
+    and others for when some are missing. ``history``: how earlier questions of each segment went;
+    ``segmenter`` finds a question's segment. ``data``: fingerprint, questions, samples, held-out
+    numbers. ``held_out``: columns of what would have been stated of each question by maps that had
+    not seen it. ``considered``: every candidate and baseline with its held-out numbers.
+    ``detection``: share of other tasks' questions that the domain test turns away.
     """
 
     id: str
@@ -59,25 +67,55 @@ class Profile:
     kind: Kind
     datasets: tuple[str, ...]
     policy: Policy
-    state_map: StateMap
-    final_map: Calibrator
+    maps: tuple[Maps, ...]
     domain: QuestionTest
-    replicates: tuple[tuple[StateMap, Calibrator], ...] = ()
+    history: SegmentHistory | None = None
+    segmenter: Segmenter | None = None
+    capability: Capability | None = None
     parent: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+    held_out: Mapping[str, Any] = field(default_factory=dict)
     considered: tuple[Mapping[str, Any], ...] = ()
     detection: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
     created: str = ""
 
     @property
-    def wants_logprobs(self) -> bool:
-        """Whether the samples have to come with their tokens' log-probabilities."""
-        return any("logprob" in name for name in self.state_map.signals)
+    def state_map(self) -> StateMap:
+        """The state map that reads most signals."""
+        return self.maps[0].state_map
 
-    def provenance(self) -> dict[str, Any]:
-        """What a result says about where its probability comes from."""
-        return {"id": self.id, "version": self.version, "domain": ", ".join(self.datasets)}
+    @property
+    def final_map(self) -> Calibrator:
+        """The final map on top of it."""
+        return self.maps[0].final_map
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """Names of all signals that it can read."""
+        return self.maps[0].signals
+
+    @property
+    def top_logprobs(self) -> int | None:
+        """Alternatives a token that the samples have to come with; None: no log-probabilities."""
+        needs = {need for name in self.signals for need in self._signal(name).needs}
+        if "top_logprobs" in needs:
+            return 2
+        return 0 if "logprobs" in needs else None
+
+    @property
+    def asks(self) -> tuple[AskingSignal, ...]:
+        """The signals that want a further question asked, about the leader's samples."""
+        return asking(name for name in self.signals if name != SegmentHistory.name)
+
+    def segment(self, question: Question) -> str | None:
+        """The question's segment, as stated or found; None where it is of none that is known."""
+        return question.segment if self.segmenter is None else self.segmenter.segment(question)
+
+    def provenance(self, used: Sequence[str]) -> dict[str, Any]:
+        """What a result says about where its probability comes from; ``used`` signals."""
+        domain = ", ".join(self.datasets)
+        return {"id": self.id, "version": self.version, "domain": domain, "signals": list(used)}
 
     def applies(
         self, arm: Mapping[str, Any], policy: Policy, vote: object, question: Question
@@ -100,41 +138,67 @@ class Profile:
             return f"outside the profile's domain ({', '.join(self.datasets)})"
         return None
 
-    def state(self, evidence: Evidence, stop: StopReason, lost: int = 0) -> Stated:
-        """The probability that the leader is right, at the policy's own stop.
+    def unfit(self, stop: StopReason, n: int, leader: int | None, lost: int = 0) -> str | None:
+        """Why a prefix of ``n`` samples that ended by ``stop`` gets no probability; None: it may.
 
         A stop that the policy did not choose (a deadline, a spending cap, a failure) and a draw
         that was ``lost`` on the way select replies in a way that nothing was fitted for: long ones
-        time out. They get none.
+        time out.
         """
-        values, missing = compute(self.state_map.signals, evidence)
-        reason = None
-        if stop in {StopReason.DEADLINE, StopReason.ERROR, StopReason.SINGLE} or (
-            stop is StopReason.BUDGET and evidence.n != self.policy.stop.max_samples
-        ):
-            reason = f"sampling was stopped by {stop.value}, not by the profile's policy"
-        elif lost:
-            reason = f"{lost} draws were lost to failed calls, which are not a fair selection"
-        elif evidence.leader is None:
-            reason = "no sample holds a readable answer"
-        elif missing:
+        most = self.policy.stop.max_samples
+        foreign = stop in {StopReason.DEADLINE, StopReason.ERROR}
+        foreign |= stop is StopReason.SINGLE and most > 1
+        if foreign or (stop is StopReason.BUDGET and n != most):
+            return f"sampling was stopped by {stop.value}, not by the profile's policy"
+        if lost:
+            return f"{lost} draws were lost to failed calls, which are not a fair selection"
+        if leader is None:
+            return "no sample holds a readable answer"
+        return None
+
+    def state(
+        self,
+        evidence: Evidence,
+        stop: StopReason,
+        lost: int = 0,
+        absent: Mapping[str, str] | None = None,
+    ) -> Stated:
+        """The probability that the leader is right, at the policy's own stop.
+
+        It comes from the map that reads most of the signals that are there; ``missing`` names the
+        others. ``absent``: why follow-ups were not answered, by signal, where that is known.
+        """
+        values, missing = compute([self._signal(name) for name in self.signals], evidence)
+        for name, why in (absent or {}).items():
+            missing |= dict.fromkeys({name, f"leader_{name}"} & missing.keys(), why)
+        reason = self.unfit(stop, evidence.n, evidence.leader, lost)
+        known = {name: value for name, value in values.items() if value is not None}
+        maps = next((one for one in self.maps if known.keys() >= set(one.signals)), None)
+        if reason is None and maps is None:
             name, why = next(iter(missing.items()))
             reason = f"the profile needs {name}: {why}"
-        if reason is not None:
+        if reason is not None or maps is None:
             return Stated(None, None, reason, values, missing)
-        columns = {name: np.array([value], np.float64) for name, value in values.items()}
-        maps = [(self.state_map, self.final_map), *self.replicates]
-        stated = np.array(
-            [
-                final.predict_proba(state.probability([evidence.n], columns))[0, 1]
-                for state, final in maps
-            ]
+        probability, interval = maps.probability(evidence.n, known)
+        able = self.capability is not None and known.keys() >= set(self.capability.signals)
+        return Stated(
+            probability,
+            interval,
+            None,
+            values,
+            missing,
+            used=maps.signals,
+            capability=self.capability.posterior(evidence.n, known)
+            if self.capability is not None and able
+            else None,
         )
-        interval = None
-        if self.replicates:
-            low, high = np.quantile(stated[1:], [0.025, 0.975])
-            interval = (float(low), float(high))
-        return Stated(float(stated[0]), interval, None, values, missing)
+
+    def _signal(self, name: str) -> Signal:
+        if name != SegmentHistory.name:
+            return signal(name)
+        if self.history is None:
+            raise InputError("its maps read segment_history, and it holds none")
+        return self.history
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, sealed."""
@@ -151,20 +215,29 @@ class Profile:
                 "test": self.domain.state(),
                 "detection": dict(self.detection),
             },
-            "signals": [{"name": name} for name in self.state_map.signals],
-            "state_map": self.state_map.state(),
+            "signals": [self._described(name) for name in self.signals],
+            "maps": [one.state() for one in self.maps],
             "policy": {
                 "stop": next(name for name, kind in STOP_RULES.items() if kind is type(stop)),
                 "params": {name.name: getattr(stop, name.name) for name in fields(stop)},  # type: ignore[arg-type]
             },
-            "final_map": to_state(self.final_map),
-            "replicates": [[state.state(), to_state(final)] for state, final in self.replicates],
+            "capability": None if self.capability is None else self.capability.state(),
+            "segments": None if self.segmenter is None else self.segmenter.state(),
             "data": dict(self.data),
+            "held_out": dict(self.held_out),
             "considered": [dict(one) for one in self.considered],
             "note": self.note,
             "created": self.created,
         }
         return {**body, "sha256": _seal(body)}
+
+    def _described(self, name: str) -> dict[str, Any]:
+        """Name, version of the wording where one is asked, and fitted parameters."""
+        described: dict[str, Any] = {"name": name}
+        if name == SegmentHistory.name and self.history is not None:
+            return described | {"params": self.history.state()}
+        asked = asking([name])
+        return described | {"version": asked[0].version} if asked else described
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the file whole or not at all. Raises UsageError where it exists or cannot be."""
@@ -173,8 +246,7 @@ class Profile:
             raise UsageError(f"{target} exists; name another output or pass --overwrite")
         partial = target.with_name(target.name + ".partial")
         try:
-            text = json.dumps(self.to_dict(), ensure_ascii=False, indent=1) + "\n"
-            partial.write_text(text, "utf-8")
+            partial.write_text(_text(self.to_dict()), "utf-8")
             partial.replace(target)
         except OSError as error:
             partial.unlink(missing_ok=True)
@@ -193,6 +265,8 @@ def load(path: str | Path) -> Profile:
         raise InputError("not a profile: it states no schema", path)
     if body["schema"] > SCHEMA:
         raise InputError(f"schema {body['schema']} is newer than this Poise knows; update", path)
+    if body["schema"] < SCHEMA:
+        raise InputError(f"schema {body['schema']} is of an earlier Poise; fit it again", path)
     if body.pop("sha256", None) != _seal(body):
         raise InputError("changed since it was written (SHA-256 differs); fit it again", path)
     try:
@@ -205,6 +279,16 @@ def load(path: str | Path) -> Profile:
 
 def _read(body: Mapping[str, Any]) -> Profile:
     domain, stop = body["domain"], body["policy"]
+    capability, segments = body["capability"], body["segments"]
+    listed = {one["name"]: one for one in body["signals"]}
+    for name, one in listed.items():
+        for asked in () if name == SegmentHistory.name else asking([name]):
+            if one["version"] != asked.version:
+                raise InputError(
+                    f"fitted on another wording of {name} (version {one['version']}, and this Poise"
+                    f" asks version {asked.version}); fit it again"
+                )
+    history = listed.get(SegmentHistory.name)
     return Profile(
         id=body["id"],
         version=body["version"],
@@ -215,12 +299,12 @@ def _read(body: Mapping[str, Any]) -> Profile:
         domain=QuestionTest.from_state(domain["test"]),
         detection=domain["detection"],
         policy=Policy(STOP_RULES[stop["stop"]](**stop["params"])),
-        state_map=StateMap.from_state(body["state_map"]),
-        final_map=from_state(body["final_map"]),
-        replicates=tuple(
-            (StateMap.from_state(state), from_state(final)) for state, final in body["replicates"]
-        ),
+        maps=tuple(Maps.from_state(one) for one in body["maps"]),
+        history=None if history is None else SegmentHistory.from_state(history["params"]),
+        segmenter=None if segments is None else Segmenter.from_state(segments),
+        capability=None if capability is None else Capability.from_state(capability),
         data=body["data"],
+        held_out=body["held_out"],
         considered=tuple(body["considered"]),
         note=body["note"],
         created=body["created"],
@@ -233,6 +317,15 @@ def _is_plain(question: Question) -> bool:
     plain = only.get("role") == "user" and isinstance(only.get("content"), str)
     chosen_from = question.options is None or question.kind is Kind.CHOICE
     return len(question.messages) == 1 and plain and chosen_from
+
+
+def _text(body: Mapping[str, Any]) -> str:
+    """JSON with a line for each top-level name: short, and still to be looked into."""
+    lines = (
+        f"{json.dumps(name)}: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}"
+        for name, value in body.items()
+    )
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def _seal(body: Mapping[str, Any]) -> str:

@@ -2,7 +2,8 @@
 
 ::
 
-    question -> draws -> answers -> prefix -> stop rule -> more draws, or stop -> vote -> exit rule
+    question -> draws -> answers -> prefix -> stop rule -> more draws, or stop
+             -> vote -> exit rule -> follow-ups about the leader -> probability
 
 Samples run in parallel, and decisions are made on the prefix in dispatch order: a later finisher
 waits for the earlier. The first to finish are the short ones, and short replies tend to be right,
@@ -24,12 +25,15 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from poise.dispatch import Dispatcher, OnReserve, ask_capabilities
+from poise.asking import Asker
+from poise.attempts import ask_capabilities
+from poise.dispatch import Dispatcher, OnReserve
 from poise.errors import BackendError, CapReached, Exhausted, UsageError
 from poise.ledger import Ledger
 from poise.policies import Fixed, Policy
 from poise.prefix import Prefix
 from poise.profile import Profile
+from poise.signals import AskingSignal
 from poise.spend import Limits
 from poise.types import Arm, Draw, Question, Result, Stop, StopReason
 from poise.verdict import Verdict
@@ -51,7 +55,9 @@ class Setting:
     ``seed`` fixes every draw that the back-end lets be fixed. ``limits`` are hard caps for each
     question. ``attempts``: how often a retryable failure is tried in all. ``logprobs``: None asks
     for none, 0 for the chosen tokens', k for the top k as well. ``profile`` makes a probability of
-    what it applies to. ``on_reserve`` hears of each reservation before its call is sent.
+    what it applies to; what it wants to know is asked about the leader. ``ask``: signals whose
+    follow-ups are asked about every sample instead, for pools. ``on_reserve`` hears of each
+    reservation before its call is sent.
     """
 
     seed: int = 0
@@ -60,6 +66,7 @@ class Setting:
     attempts: int = 4
     logprobs: int | None = None
     profile: Profile | None = None
+    ask: tuple[AskingSignal, ...] = ()
     on_reserve: OnReserve | None = None
 
     def __post_init__(self) -> None:
@@ -117,6 +124,8 @@ async def solve(
         stop = await _sample(policy, prefix, calls, ledger, deadline)
     finally:
         await calls.cancel()
+    asker = Asker(question, arm, capabilities, ledger, setting.attempts, setting.on_reserve)
+    await _ask(asker, setting, verdict, prefix, stop, deadline)
     spend = replace(ledger.spend, seconds=time.monotonic() - started)
     return verdict.result(prefix, stop, spend, calls.rounds, calls.error)
 
@@ -211,10 +220,29 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 def _logprobs(setting: Setting) -> int | None:
-    """What to ask for: at least the chosen tokens' where the profile reads them."""
+    """What to ask for: at least what the profile reads."""
     if setting.logprobs is None and setting.profile is not None:
-        return 0 if setting.profile.wants_logprobs else None
+        return setting.profile.top_logprobs
     return setting.logprobs
+
+
+async def _ask(
+    asker: Asker,
+    setting: Setting,
+    verdict: Verdict,
+    prefix: Prefix,
+    stop: StopReason,
+    deadline: float | None,
+) -> None:
+    """Ask the follow-ups that are wanted, and keep the replies with what they are about."""
+    signals, places = verdict.to_ask(prefix, stop, asker.ledger.spend)
+    if setting.ask and prefix.samples:
+        signals, places = setting.ask, list(range(len(prefix.samples)))
+    if not signals:
+        return
+    left = None if deadline is None else max(0.0, deadline - time.monotonic())
+    asked = await asker.ask(signals, [prefix.samples[place] for place in places], left)
+    prefix.note(places, asked.samples, asked.about, asked.missing)
 
 
 async def _sample(
@@ -254,6 +282,8 @@ def _top_up(decision: Draw, prefix: Prefix, calls: Dispatcher) -> StopReason | N
 
 def _for_draws(question: Question, arm: Arm, policy: Policy) -> tuple[Policy, str | None]:
     """The policy, or a single sample and the reason where agreement would mean nothing."""
+    if policy.stop.max_samples == 1 and question.kind is not None:
+        return policy, None  # nothing is to be compared
     temperature = arm.decoding.get("temperature")
     if question.kind is None and arm.backend.engine != "stored":
         reason = "open chat: the answer kind is not known, so answers cannot be compared"

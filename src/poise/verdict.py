@@ -7,14 +7,14 @@ missing and why. It does not know how the prefix came about.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from poise.policies import Policy
 from poise.prefix import Prefix
 from poise.profile import Profile, Stated
-from poise.signals import Evidence, compute
+from poise.signals import AskingSignal, Evidence, compute
 from poise.spend import Spend
 from poise.types import Arm, Question, Result, StopReason
 from poise.votes import Vote
@@ -37,6 +37,24 @@ class Verdict:
     single: str | None
     profile: Profile | None = None
 
+    def to_ask(
+        self, prefix: Prefix, stop: StopReason, spend: Spend
+    ) -> tuple[Sequence[AskingSignal], list[int]]:
+        """The follow-ups that the profile wants, and the places of the samples they are about.
+
+        None where no probability could come of it: a question is not asked for nothing.
+        """
+        if self.profile is None or not self.profile.asks:
+            return (), []
+        state = prefix.state(spend, None)
+        leader = self.vote.elect(state)
+        lost = prefix.settled - len(prefix.samples)
+        refused = self._refused(state.n, leader, None)
+        if refused or self.profile.unfit(stop, state.n, leader, lost):
+            return (), []
+        places = [place for place, member in enumerate(prefix.members) if member == leader]
+        return self.profile.asks, places
+
     def result(
         self,
         prefix: Prefix,
@@ -53,22 +71,17 @@ class Verdict:
         text = _first_text(prefix, chosen)
         if self.question.kind is None and chosen is None and prefix.samples:
             decision, text = "answer", prefix.samples[0].text  # open chat: the reply is the answer
-        decoding = dict(self.arm.decoding)
-        if self.order != "dispatch":
-            decoding["order"] = self.order
-        evidence = Evidence(tuple(prefix.samples), state.clusters, state.counts, leader)
-        lost = prefix.settled - len(prefix.samples)
-        stated = self._stated(evidence, stop, decoding, error, lost)
+        evidence = Evidence(
+            tuple(prefix.samples),
+            state.clusters,
+            state.counts,
+            leader,
+            followups=prefix.followups,
+            segment=None if self.profile is None else self.profile.segment(self.question),
+        )
+        stated = self._stated(evidence, stop, error, prefix)
         calibrated = stated.probability is not None and decision == "answer"
-        signals, missing = dict(stated.signals), dict(stated.missing)
-        if "agreement" not in signals:
-            found, absent = compute(["agreement"], evidence)
-            signals |= found
-            missing |= absent
-        if self.single is not None:
-            missing["agreement"] = self.single
-        if error is not None:
-            missing["samples"] = str(error)
+        signals, missing = self._signals(stated, evidence, error)
         ranked = sorted(range(len(state.counts)), key=lambda cluster: -state.counts[cluster])
         return Result(
             id=uuid.uuid4().hex,
@@ -83,47 +96,70 @@ class Verdict:
             interval_kind="bootstrap" if calibrated and stated.interval else None,
             calibrated=calibrated,
             reason=None if calibrated else stated.reason,
-            profile=self.profile.provenance() if calibrated and self.profile else None,
+            capability=stated.capability if calibrated else None,
+            profile=self.profile.provenance(stated.used) if calibrated and self.profile else None,
             signals=signals,
             missing=missing,
             samples=tuple(prefix.samples),
             votes={state.answers[cluster]: state.counts[cluster] for cluster in ranked},
             model=self.arm.backend.model,
-            decoding=decoding,
+            decoding=self._decoding(),
             route=(self.arm.backend.model,),
             spend=spend,
             rounds=rounds,
+            followups=prefix.followups,
             error=error,
         )
 
+    def _signals(
+        self, stated: Stated, evidence: Evidence, error: Exception | None
+    ) -> tuple[dict[str, float | None], dict[str, str]]:
+        """What is reported of signals: the profile's, agreement always, and what is missing."""
+        signals, missing = dict(stated.signals), dict(stated.missing)
+        if "agreement" not in signals:
+            found, absent = compute(["agreement"], evidence)
+            signals |= found
+            missing |= absent
+        if self.single is not None:
+            missing["agreement"] = self.single
+        if error is not None:
+            missing["samples"] = str(error)
+        return signals, missing
+
     def _stated(
-        self,
-        evidence: Evidence,
-        stop: StopReason,
-        decoding: Mapping[str, Any],
-        error: Exception | None,
-        lost: int,
+        self, evidence: Evidence, stop: StopReason, error: Exception | None, prefix: Prefix
     ) -> Stated:
         """The probability that is claimed, or why none is."""
-        reason = self._reason(evidence, error)
-        if reason is None and self.profile is None:
-            reason = "no profile: nothing was calibrated for this model and decoding"
-        if reason is None and self.profile is not None:
-            arm = {**self.arm.key(self.question.kind), "decoding": dict(decoding)}
-            reason = self.profile.applies(arm, self.policy, self.vote, self.question)
-            if reason is None:
-                return self.profile.state(evidence, stop, lost)
-        return Stated(None, None, reason, {}, {})
+        reason = self._refused(evidence.n, evidence.leader, error)
+        if reason is not None or self.profile is None:
+            return Stated(None, None, reason, {}, {})
+        lost = prefix.settled - len(prefix.samples)
+        return self.profile.state(evidence, stop, lost, prefix.unanswered)
 
-    def _reason(self, evidence: Evidence, error: Exception | None) -> str | None:
+    def _refused(self, n: int, leader: int | None, error: Exception | None) -> str | None:
+        """Why no profile may speak here, whatever the samples say."""
+        reason = self._reason(n, leader, error)
+        if reason is not None:
+            return reason
+        if self.profile is None:
+            return "no profile: nothing was calibrated for this model and decoding"
+        arm = {**self.arm.key(self.question.kind), "decoding": self._decoding()}
+        return self.profile.applies(arm, self.policy, self.vote, self.question)
+
+    def _decoding(self) -> dict[str, Any]:
+        """The arm's, and the order of decisions where it is not the usual one."""
+        order = {} if self.order == "dispatch" else {"order": self.order}
+        return {**self.arm.decoding, **order}
+
+    def _reason(self, n: int, leader: int | None, error: Exception | None) -> str | None:
         """Why there is nothing to put a probability on."""
-        if evidence.n == 0 and error is not None:
+        if n == 0 and error is not None:
             return f"no sample arrived: {error}"
         if self.single is not None:
             return self.single
-        if evidence.n == 0:
+        if n == 0:
             return "no sample was drawn: a cap or the deadline came first"
-        if evidence.leader is None:
+        if leader is None:
             return "no sample holds a readable answer"
         return None
 

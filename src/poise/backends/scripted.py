@@ -7,6 +7,7 @@ For tests, documentation and measuring what ``solve`` itself costs. What is draw
     Scripted(["12", "13", "12"])                          # three draws for any question
     Scripted({"q1": ["12", "13"], "q2": ["7"]})           # draws by question id
     Scripted(lambda request, index: f"{request.seed}")    # a function of request and index
+    Scripted("12", follow_ups={"p_true": "Yes"})          # further questions, by signal
 
 The same script gives the same replies under any concurrency, because a draw is addressed by its
 index (``request.first_index`` + place in the request), never by when it was asked for.
@@ -28,7 +29,18 @@ from dataclasses import dataclass, replace
 from poise.errors import BackendError, Exhausted, Rejected, StreamCut, UsageError
 from poise.types import Batch, Capabilities, Meter, Reply, Request, TokenLogprobs, Usage
 
-__all__ = ["Draws", "Fail", "Fault", "Faults", "Hang", "Miscount", "NoLogprobs", "Scripted", "Slow"]
+__all__ = [
+    "Draws",
+    "Fail",
+    "Fault",
+    "Faults",
+    "FollowUps",
+    "Hang",
+    "Miscount",
+    "NoLogprobs",
+    "Scripted",
+    "Slow",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +94,9 @@ Draws = (
 )
 """What is drawn: one text for ever, texts by index, texts by question and index, or a function."""
 
+FollowUps = Mapping[str, str | Reply] | Callable[[Request], str | Reply]
+"""What a further question is answered with: by the signal that asks, or a function of the call."""
+
 Faults = Callable[[Request, int], Fault | None] | Sequence[Fault | None]
 """What goes wrong: a function of the request and of how often it was tried before (0 the first
 time), or one entry for each call in the order of the calls, none after the last entry."""
@@ -111,6 +126,7 @@ class Scripted:
         self,
         draws: Draws,
         *,
+        follow_ups: FollowUps = {},  # noqa: B006 - never written to
         model: str = "scripted",
         latency: Callable[[Request, int], float] | float = 0.0,
         faults: Faults = (),
@@ -123,6 +139,7 @@ class Scripted:
         self.cancelled = self.in_flight = self.most_in_flight = 0
         self.closed = False
         self._draw = _reader(draws)
+        self._follow_up = _follow_ups(follow_ups)
         self._latency = latency
         self._faults = faults
         self._capabilities = capabilities
@@ -195,7 +212,8 @@ class Scripted:
         drawn: list[Reply] = []
         for index in range(request.first_index, request.first_index + n):
             try:
-                said = self._draw(request, index)
+                asked = self._draw if request.follow_up is None else self._follow_up
+                said = asked(request, index)
             except Exhausted:
                 if not drawn:
                     raise
@@ -253,6 +271,20 @@ def _reader(draws: Draws) -> Callable[[Request, int], str | Reply]:
                 f"draw at most {len(texts)}"
             )
         return texts[index]
+
+    return listed
+
+
+def _follow_ups(replies: FollowUps) -> Callable[[Request, int], str | Reply]:
+    if callable(replies):
+        return lambda request, _index: replies(request)
+
+    def listed(request: Request, _index: int) -> str | Reply:
+        assert request.follow_up is not None
+        name, _ = request.follow_up
+        if name not in replies:
+            raise Rejected(f"the script has no reply to {name}")
+        return replies[name]
 
     return listed
 

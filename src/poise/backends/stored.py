@@ -1,7 +1,8 @@
 """A pool file served as if it were a model: the draws are the samples somebody already paid for.
 
 The draw for (question, index) is sample number ``index`` of the question's pool, in the pool's
-order or in a seeded one; seeds and decoding of a request change nothing. One ``Stored`` is one arm:
+order or in a seeded one; seeds and decoding of a request change nothing. A follow-up gets the reply
+that is stored under its name, whatever it asks now. One ``Stored`` is one arm:
 pools of several models, decodings or runs of a question are refused until one is chosen.
 
 It does not know: gold answers and grades (``pools.Labelled`` is left at the door), texts of
@@ -58,6 +59,7 @@ class Stored:
         self.model = served[0].model
         self.decoding: Mapping[str, Any] | None = served[0].decoding
         self._samples = {pool.question_id: _ordered(pool, shuffle_seed) for pool in served}
+        self._followups = {pool.question_id: pool.followups for pool in served}
         self._capabilities = _capabilities(served)
 
     @classmethod
@@ -116,6 +118,8 @@ class Stored:
                 f"no stored pool for question {request.question_id!r}; "
                 f"ask one of the {len(self._samples)} questions in the pools of {self.model}"
             )
+        if request.follow_up is not None:
+            return Batch((self._follow_up(request, stored),), Usage(None, None, None, None))
         drawn = stored[request.first_index : request.first_index + request.n]
         if not drawn:
             raise Exhausted(
@@ -132,6 +136,18 @@ class Stored:
     async def aclose(self) -> None:
         """Nothing to give back: the file was closed once read."""
 
+    def _follow_up(self, request: Request, samples: tuple[Sample, ...]) -> Reply:
+        assert request.follow_up is not None
+        name, about = request.follow_up
+        if about is None:
+            kept = self._followups[request.question_id]
+        else:
+            kept = samples[about].followups if about < len(samples) else {}
+        if name not in kept:
+            where = "the question" if about is None else f"sample {about}"
+            raise Rejected(f"the pool holds no reply to {name} about {where}")
+        return Reply(kept[name].text, logprobs=kept[name].logprobs)
+
 
 def _reply(sample: Sample, top: int | None) -> Reply:
     return Reply(
@@ -141,6 +157,7 @@ def _reply(sample: Sample, top: int | None) -> Reply:
         logprobs=None if top is None else sample.logprobs,
         answer=sample.answer,
         answered=True,
+        signals=sample.signals,
     )
 
 

@@ -22,6 +22,9 @@ VERBS = {
     "run": "A file of questions: results, sampling each only as much as it needs.",
     "fit": "Labelled pools: a profile that makes probabilities, with its held-out numbers.",
     "sample": "A file of questions: a pool file with N samples of each.",
+    "score": "Stored answers: signals and probabilities, without generating anything.",
+    "report": "The card: how true probabilities are; from a profile or graded pools.",
+    "label": "Which stored answers to label next, out and in as CSV.",
 }
 
 

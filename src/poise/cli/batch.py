@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from poise.answers.infer import infer_kind
+from poise.attempts import ask_capabilities
 from poise.cli.arms import Chosen
 from poise.cli.progress import Progress
-from poise.dispatch import ask_capabilities, bounds
+from poise.dispatch import bounds
 from poise.errors import (
     BackendError,
     InputError,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from poise.errors import UsageError
 from poise.policies.bounds import MOST_SAMPLES
 from poise.types import Kind
 
@@ -97,3 +98,21 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="Configuration file, e.g. poise.toml.")
 ]
+Signals = Annotated[
+    str | None,
+    typer.Option(
+        "--signals", help="Signals by name, separated by commas, e.g. agreement,leader_p_true."
+    ),
+]
+
+
+def listed(text: str | None) -> tuple[str, ...] | None:
+    """The names in ``--signals``; None where the flag was not given. Raises UsageError."""
+    if text is None:
+        return None
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise UsageError("--signals names no signal; separate names by commas")
+    if len(set(names)) < len(names):
+        raise UsageError("--signals names a signal twice")
+    return names

@@ -50,7 +50,7 @@ class AnswerLogprob:
     """
 
     level: ClassVar[Literal["sample"]] = "sample"
-    needs: ClassVar[tuple[str, ...]] = ("answers", "logprobs")
+    needs: ClassVar[tuple[str, ...]] = ("answers", "text", "logprobs")
     range: ClassVar[tuple[float, float]] = (-math.inf, 0.0)
     how: Literal["mean", "min", "sum"] = "mean"
 

@@ -1,14 +1,17 @@
 """What a signal may look at: the samples of one prefix, their answer clusters, and who leads.
 
-It does not know gold answers, spend or deadlines, or which vote elected the leader.
+Beside them what is known of the question itself: replies to follow-ups about it, numbers that a
+pool file stores with it, its segment. It does not know gold answers, spend or deadlines, or which
+vote elected the leader.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from poise.errors import MissingEvidence, UsageError
-from poise.types import Sample, TokenLogprobs
+from poise.types import FollowUp, Sample, TokenLogprobs
 
 __all__ = ["Evidence", "logprobs_of"]
 
@@ -21,12 +24,19 @@ class Evidence:
     appearance, None where the answer was unreadable; ``counts`` votes by cluster; ``leader`` the
     cluster that the vote elected, None where nothing could be read. Raises UsageError where these
     contradict one another.
+
+    ``followups`` replies to further questions about the question, by the name of the signal that
+    asked; ``values`` numbers that a pool file stores at the question, by name; ``segment`` the
+    question's own, None where it has none.
     """
 
     samples: tuple[Sample, ...] = ()
     clusters: tuple[int | None, ...] = ()
     counts: tuple[int, ...] = ()
     leader: int | None = None
+    followups: Mapping[str, FollowUp] = field(default_factory=dict)
+    values: Mapping[str, float | None] = field(default_factory=dict)
+    segment: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.samples) != len(self.clusters):

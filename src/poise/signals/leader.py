@@ -12,8 +12,8 @@ import numpy as np
 
 from poise.errors import MissingEvidence, UsageError
 from poise.signals.evidence import Evidence
+from poise.signals.protocol import Signal
 from poise.signals.running import FloatArray, IntArray, over_leaders
-from poise.signals.signal import Signal
 
 __all__ = ["Leader"]
 

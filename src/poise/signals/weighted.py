@@ -10,9 +10,11 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from poise.errors import MissingEvidence
+from poise.errors import MissingEvidence, UsageError
 from poise.signals.evidence import Evidence
 from poise.signals.logprob import Logprob
+from poise.signals.p_true import PTrue
+from poise.signals.protocol import Signal
 
 __all__ = ["LogprobShare", "SoftSelfConsistency"]
 
@@ -49,22 +51,29 @@ class LogprobShare:
 class SoftSelfConsistency:
     """The leader's share of the confidences that the readable samples carry: [0, 1].
 
-    ``confidence`` names a value in ``Sample.signals``, each in [0, 1]. As published, unreadable
+    ``confidence`` is a signal of single samples, with values in [0, 1]. As published, unreadable
     samples are left out of both sums, so at least two readable ones are needed. Raises
     MissingEvidence below that, where one lacks the value or has it out of range, and where all are
-    0. The order of the samples does not matter, given the leader. Source: the soft target of
-    Self-Calibration, Huang et al. 2025, arXiv 2503.00031.
+    0; UsageError for a signal of another level. The order of the samples does not matter, given the
+    leader. Source: the soft target of Self-Calibration, Huang et al. 2025, arXiv 2503.00031.
     """
 
     name: ClassVar[str] = "soft_self_consistency"
     level: ClassVar[Literal["pool"]] = "pool"
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    confidence: str = "p_true"
+    confidence: Signal = PTrue()
+
+    def __post_init__(self) -> None:
+        if self.confidence.level != "sample":
+            raise UsageError(
+                f"{self.confidence.name} is a signal of a {self.confidence.level}; samples are "
+                "weighed by signals of one sample"
+            )
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """``answers`` and the samples' value that weighs them."""
-        return ("answers", self.confidence)
+        """``answers`` and what the confidence needs."""
+        return ("answers", *(need for need in self.confidence.needs if need != "answers"))
 
     def __call__(self, evidence: Evidence) -> float:
         """The share in ``evidence``."""
@@ -75,17 +84,18 @@ class SoftSelfConsistency:
         for sample, cluster in zip(evidence.samples, evidence.clusters, strict=True):
             if cluster is None:
                 continue
-            weight = sample.signals.get(self.confidence)
-            if weight is None:
-                raise MissingEvidence(f"sample {sample.index}: it carries no {self.confidence}")
+            try:
+                weight = self.confidence(Evidence.single(sample))
+            except MissingEvidence as missing:
+                raise MissingEvidence(f"sample {sample.index}: {missing}") from None
             if not 0 <= weight <= 1:
                 raise MissingEvidence(
-                    f"sample {sample.index}: {self.confidence} is {weight}, not in [0, 1]"
+                    f"sample {sample.index}: {self.confidence.name} is {weight}, not in [0, 1]"
                 )
             weights.append(weight)
             clusters.append(cluster)
         if not any(weights):
-            raise MissingEvidence(f"every sample's {self.confidence} is 0: there is no share")
+            raise MissingEvidence(f"every sample's {self.confidence.name} is 0: there is no share")
         return _share(weights, tuple(clusters), leader)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from poise.spend import Spend
 from poise.types.questions import Kind
-from poise.types.samples import Sample, StopReason
+from poise.types.samples import FollowUp, Sample, StopReason
 
 __all__ = ["Result"]
 
@@ -17,8 +17,10 @@ __all__ = ["Result"]
 class Result:
     """The answer to one question, with what is known about it; ``to_dict`` is the wire form.
 
-    ``probability`` is None unless ``calibrated``; ``reason`` then says why. ``missing`` names
-    absent evidence and why. ``samples``: the prefix decided on. ``error``: the last call's failure.
+    ``probability`` is None unless ``calibrated``; ``reason`` then says why. ``capability``: (a, b)
+    of the Beta posterior of the chance that one more sample is right, which is another thing.
+    ``missing`` names absent evidence and why. ``samples``: the prefix decided on. ``followups``:
+    replies to further questions about the question. ``error``: the last call's failure.
     """
 
     id: str
@@ -38,11 +40,13 @@ class Result:
     interval_kind: str | None = None
     calibrated: bool = False
     reason: str | None = None
+    capability: tuple[float, float] | None = None
     profile: Mapping[str, Any] | None = None
     signals: Mapping[str, float | None] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     route: tuple[str, ...] = ()
     rounds: int = 0
+    followups: Mapping[str, FollowUp] = field(default_factory=dict)
     error: Exception | None = None
 
     @property
@@ -59,6 +63,7 @@ class Result:
             "kind": None if self.kind is None else self.kind.value,
             "about": "response",
             "interval": None if self.interval is None else list(self.interval),
+            "capability": _beta(self.capability),
             "profile": None if self.profile is None else dict(self.profile),
             "signals": dict(self.signals),
             "missing": dict(self.missing),
@@ -68,3 +73,10 @@ class Result:
             "route": list(self.route),
             "spend": self.spend.to_dict(),
         }
+
+
+def _beta(parameters: tuple[float, float] | None) -> dict[str, float] | None:
+    if parameters is None:
+        return None
+    a, b = parameters
+    return {"mean": a / (a + b), "a": a, "b": b}

@@ -26,7 +26,11 @@ class Signal(Protocol):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """``answers``, ``logprobs``, ``top_logprobs``, or a value's name in ``Sample.signals``."""
+        """``answers``, ``text``, ``logprobs``, ``top_logprobs``, ``segment``, or a name.
+
+        A name is that of an asking signal, whose follow-up has to be asked (its reply is kept
+        under it), or of a number that a pool file stores.
+        """
 
     @property
     def range(self) -> tuple[float, float]:
