@@ -119,9 +119,13 @@ def _baselines(
 
 def _raw(arrays: Prefixes, stops: IntArray) -> dict[str, tuple[str, IntArray]]:
     """Baselines in words: the signal and the places (m,) where it is read."""
-    raw = {"agreement": ("agreement", stops)}
-    raw["one sample's log-probability"] = (LOGPROB, np.zeros_like(stops))
-    return {what: read for what, read in raw.items() if read[0] in arrays.signals}
+    raw: dict[str, tuple[str, IntArray]] = {}
+    if "agreement" in arrays.signals:
+        raw["agreement"] = ("agreement", stops)
+    if LOGPROB in arrays.signals:  # of the first sample that could be read
+        first = np.isfinite(arrays.signals[LOGPROB]).argmax(axis=1)
+        raw["one sample's log-probability"] = (LOGPROB, np.minimum(first, stops))
+    return raw
 
 
 def _scale(arrays: Prefixes, name: str) -> Scale:

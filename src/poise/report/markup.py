@@ -49,7 +49,7 @@ figure img { display: block; width: 100%; height: auto; }
 figcaption, .small { font-size: .85rem; color: #333; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; font-size: .85rem; color: #333; padding-bottom: .3rem; }
+p.small { margin: 0 0 .3rem; }
 th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #ccc;
   vertical-align: top; white-space: nowrap; }
 thead th { border-bottom: 2px solid #111; vertical-align: bottom; }
@@ -60,6 +60,10 @@ tr.marked th, tr.marked td { font-weight: 700; }
 .facts { display: grid; grid-template-columns: minmax(6rem, auto) 1fr; gap: .2rem .8rem; }
 .facts dt { font-weight: 600; }
 .facts dd { margin: 0; overflow-wrap: anywhere; }
+@media (max-width: 30rem) {
+  .facts { grid-template-columns: 1fr; gap: 0; }
+  .facts dd { margin-bottom: .5rem; }
+}
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }
   .scroll { overflow: visible; }
@@ -114,10 +118,11 @@ def table(head: Sequence[str], rows: Iterable[tuple[list[str], bool]], caption: 
     """Cells are plain text, the first a row's name; a short row's last cell fills the rest."""
     top = "".join(f'<th scope="col">{text(name)}</th>' for name in head)
     body = "".join(_row(head, cells, marked=marked) for cells, marked in rows)
+    # A paragraph, and no caption: that is as wide as its table and scrolls away with it.
     return (
+        f'<p class="small">{text(caption)}</p>'
         f'<div class="scroll" tabindex="0" role="region" aria-label="{text(caption)}"><table>'
-        f"<caption>{text(caption)}</caption><thead><tr>{top}</tr></thead><tbody>{body}</tbody>"
-        "</table></div>"
+        f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
