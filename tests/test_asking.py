@@ -15,26 +15,132 @@ from poise.errors import RateLimited, Unauthorized
 from poise.ledger import Ledger
 from poise.policies import Fixed, Policy
 from poise.pools import Pool
-from poise.signals import SIGNALS, AskingSignal, asking
+from poise.signals import SIGNALS, AskingSignal, Evidence, asking, compute
 from poise.solve import Setting, solve
 from poise.spend import Limits, Price
 from poise.types import (
     Arm,
     Backend,
+    Batch,
     Capabilities,
     FollowUp,
     Kind,
+    Meter,
     Question,
     Reply,
     Request,
     Sample,
     TokenLogprobs,
+    Usage,
 )
 
 ASKED = Question.ask("What is 3 + 4?", Kind.NUMBER, id="q")
 YES = Reply("Yes", tokens=1, logprobs=TokenLogprobs(("Yes",), (-0.1,), ((("Yes", -0.1),),)))
+TOP = ((("Yes", -0.1), ("No", -2.4)),)
 ABLE = Capabilities(n=8, logprobs=20, seed=True)
 SAMPLES = tuple(Sample(i, text, text) for i, text in enumerate(["7", "7", "8"]))
+
+
+SHAPING = (
+    *("guided_json", "guided_choice", "structured_outputs", "grammar", "functions", "mirostat"),
+    *("repetition_penalty", "dry_multiplier", "min_tokens", "n_predict", "max_new_tokens"),
+    *("logit_bias", "seed", "anything_a_server_adds_next"),
+)
+"""Settings of several servers that would give a follow-up the form of an answer."""
+
+
+class Sudden(Scripted):
+    """Raises what no back-end should at the first follow-up; the others take their time."""
+
+    def __init__(self, error: Exception):
+        super().__init__("7", follow_ups={"p_true": YES})
+        self._error, self.started, self.ended = error, 0, 0
+
+    async def sample(self, request: Request, meter: Meter | None = None) -> Batch:
+        if not request.follow_up:
+            return await super().sample(request, meter)
+        self.started += 1
+        if self.started == 1:
+            await asyncio.sleep(0.01)
+            raise self._error
+        await asyncio.sleep(0.2)
+        self.ended += 1
+        return await super().sample(request, meter)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("boom"), TimeoutError("inner")])
+def test_a_defect_of_the_back_end_is_raised_when_no_call_is_under_way_any_more(
+    error: Exception,
+) -> None:
+    async def run() -> None:
+        backend, ledger = Sudden(error), Ledger(Limits(max_tokens=10_000))
+        asker = Asker(ASKED, Arm(backend, {"temperature": 1}), ABLE, ledger, attempts=1)
+        with pytest.raises(type(error), match=str(error)):
+            await asker.ask(named("p_true"), SAMPLES, 60.0)
+        assert backend.started == 2
+        assert len(asyncio.all_tasks()) == 1
+        assert ledger.spend.calls == 2  # both are closed, in full, as nobody knows their fate
+        assert ledger.room(9_999, 0, 1) == ledger.room(9_999, 0, 1, once_settled=True) > 0
+        await asyncio.sleep(0.25)
+        assert backend.ended == 0
+
+    asyncio.run(run())
+
+
+def test_room_that_other_questions_hold_is_waited_for() -> None:
+    async def run() -> Asked:
+        budget = Ledger(Limits(max_tokens=400))
+        held = budget.reserve(1, 100, 250)
+        backend = Scripted("7", follow_ups={"p_true": YES})
+        arm = Arm(backend, {"temperature": 1})
+        asker = Asker(ASKED, arm, ABLE, Ledger(parent=budget), attempts=1)
+        asking_now = asyncio.create_task(asker.ask(named("p_true"), SAMPLES[:1]))
+        await asyncio.sleep(0.05)
+        assert not asking_now.done()
+        assert backend.calls == []
+        budget.settle(held, Usage(10, 10), 1)
+        return await asking_now
+
+    asked = asyncio.run(run())
+    assert asked.missing == {}
+    assert asked.samples[0].followups["p_true"].text == "Yes"
+
+
+def test_room_that_nobody_will_give_back_is_not_waited_for_and_the_deadline_ends_waiting() -> None:
+    spent = Ledger(Limits(max_tokens=400))
+    spent.settle(spent.reserve(1, 100, 250), Usage(100, 250), 1)
+    backend = Scripted("7", follow_ups={"p_true": YES})
+    asked = ask(backend, "p_true", ledger=Ledger(parent=spent))
+    assert "cap on tokens" in asked.missing["p_true"]
+    held = Ledger(Limits(max_tokens=400))
+    held.reserve(1, 100, 250)
+    asked = ask(backend, "p_true", ledger=Ledger(parent=held), seconds_left=0.05)
+    assert asked.missing == {"p_true": "the deadline came first"}
+
+
+@pytest.mark.parametrize("listed", [0, 1])
+def test_a_server_that_lists_fewer_than_two_alternatives_is_not_asked_for_them(listed: int) -> None:
+    backend = Scripted("7", follow_ups={"p_true": YES, "stated": "85"})
+    asked = ask(backend, "p_true", "stated", able=replace(ABLE, logprobs=listed))
+    assert asked.missing == {
+        "p_true": f"the server lists {listed} alternatives a token, and two are needed"
+    }
+    assert {call.follow_up[0] for call in backend.calls if call.follow_up} == {"stated"}
+
+
+@pytest.mark.parametrize("kept", [{"version": 99}, {}, {"version": 1, "asked": "yesterday"}])
+def test_a_stored_reply_keeps_what_is_stored_with_it_and_gets_no_version(
+    kept: dict[str, Any],
+) -> None:
+    reply = FollowUp("Yes", TokenLogprobs(("Yes",), (-0.1,), TOP), kept)
+    pool = Pool("d", "m", "q", (replace(SAMPLES[0], followups={"p_true": reply}),))
+    stored = Stored([pool])
+    assert asyncio.run(stored.capabilities()).logprobs == 2
+    asked = ask(stored, "p_true", samples=SAMPLES[:1], able=asyncio.run(stored.capabilities()))
+    assert asked.samples[0].followups["p_true"].extra == kept
+    values, missing = compute(["p_true"], Evidence.single(asked.samples[0]))
+    assert (values["p_true"] is None) == (kept.get("version") == 99)
+    assert ("wording 99" in missing.get("p_true", "")) == (kept.get("version") == 99)
 
 
 def named(*names: str) -> tuple[AskingSignal, ...]:
@@ -72,6 +178,7 @@ def test_a_follow_up_is_decoded_greedily_and_keeps_the_servers_own_switches() ->
         "max_tokens": 512,
         "response_format": {"type": "json_object"},
         "chat_template_kwargs": {"enable_thinking": False},
+        **dict.fromkeys(SHAPING, 1),
     }
     assert follow_up_decoding(decoding, 1) == {
         "temperature": 0.0,

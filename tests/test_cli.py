@@ -72,6 +72,8 @@ FLAGS = {
     ),
     "score": ("-o", "--output", "--profile", "--signals", "--skip-bad", "--overwrite", "--quiet"),
     "report": ("-o", "--output", "--profile", "--signals", "--seed", "--json", "--overwrite"),
+    "replay": ("-o", "--policy", "-m", "--model", "--max-samples", "--seed", "--json"),
+    "tune": ("-o", "--target", "--delta", "--policy", "--max-samples", "--profile", "--seed"),
     "label": (
         *("-o", "-n", "--profile", "--signals", "--threshold", "--queue", "--labels"),
         *("--override", "--seed", "--json", "--overwrite", "--quiet"),

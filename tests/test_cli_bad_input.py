@@ -99,7 +99,7 @@ TABLE: list[tuple[str, int, str]] = [
     (ASK + " --option yes", USAGE, "a choice needs 2 to 26 --option, not 1"),
     (ASK + " --option x" * 27, USAGE, "a choice needs 2 to 26 --option, not 27"),
     # -- policies, kinds and numbers
-    (RUN + " --policy gamma", USAGE, "there is no stop rule 'gamma'; choose from beta, fixed"),
+    (RUN + " --policy gamma", USAGE, "there is no stop rule 'gamma'; choose from beta, cges"),
     (RUN + " --policy beta:alpha=1", USAGE, "'alpha=1' is not one of its parameters"),
     (RUN + " --policy beta:threshold=2", USAGE, "threshold=2"),
     (RUN + " --policy fixed:n=0", USAGE, "max_samples=0"),

@@ -62,7 +62,7 @@ backend = pytest.mark.parametrize(
 
 def test_every_error_is_drawn_and_every_drawn_error_exists() -> None:
     assert drawing().keys() == TREE.keys() == set(errors.__all__)
-    assert len(TREE) == 18
+    assert len(TREE) == 19
 
 
 @every

@@ -17,10 +17,11 @@ from poise.errors import InputError, RefusedError, UsageError
 from poise.fit import fit, prefixes
 from poise.fit.maps import folds, subsets
 from poise.metrics import auroc, mse_to_mu
-from poise.policies import Beta, Fixed, Policy
+from poise.policies import Abstain, Beta, Cges, Fixed, Policy, Value
 from poise.pools import Labelled
 from poise.profile import Profile, load
-from poise.segmenter import Rules
+from poise.score import score
+from poise.segmenter import UNPLACED, Rules
 from poise.signals import Evidence
 from poise.solve import Setting, solve
 from poise.state_map import COUNTS, StateMap
@@ -209,7 +210,8 @@ def test_a_question_finds_its_segment_by_its_wording_or_goes_without() -> None:
     )
     assert (profile.segment(easy), profile.segment(hard)) == ("easy", "hard")
     stated = replace(hard, segment="easy")
-    assert profile.segment(stated) == "easy"
+    assert profile.segment(stated) == "hard"  # a caller's word may mean anything
+    assert profile.segment(Question.ask("Of what colour is it?", Kind.NUMBER)) == UNPLACED
     votes = evidence("0", "1", "0", "1", "0", "2", "3", "0")
     told = [
         profile.state(replace(votes, segment=name), StopReason.BUDGET)
@@ -283,7 +285,7 @@ def test_pools_without_any_signal_are_refused_with_the_base_rate() -> None:
         replace(one, correct=tuple(int(rng.random() < 0.4) for _ in one.correct))
         for one in with_p_true(pools(400, 1, 1, logprobs=False), useless=True)
     ]
-    with pytest.raises(RefusedError, match="base rate, 0.357"):
+    with pytest.raises(RefusedError, match="over the base rate, 0.357"):
         fit(listed, Policy(Fixed(1)), signals=("leader_p_true",))
 
 
@@ -358,3 +360,47 @@ def test_a_question_outside_the_domain_is_not_asked_about() -> None:
 def test_the_domain_is_learnt_from_texts_of_many_shapes() -> None:
     texts = [f"What is in the {name} urn {i}?" for i in range(60) for name in ("easy", "hard")]
     assert QuestionTest.fit(texts).accepts("What is in the easy urn 77?")
+
+
+# -- a value rule --------------------------------------------------------------------------------
+
+
+def test_a_value_rule_is_learnt_on_the_way_and_comes_back_from_its_file(tmp_path: Any) -> None:
+    asked = Policy(Value(price=0.004, max_samples=8))
+    profile = fit(pools(300, 8, 1, logprobs=False), asked)
+    rule = profile.policy.stop
+    assert isinstance(rule, Value)
+    assert (rule.price, rule.max_samples, bool(rule.table)) == (0.004, 8, True)
+    fresh = prefixes(pools(200, 8, 9, logprobs=False)).codes
+    drawn = rule.stops(fresh).mean()
+    assert drawn < 8
+    assert abs(profile.data["mean_samples_at_stop"] - drawn) < 0.6
+    profile.save(tmp_path / "p.json")
+    assert load(tmp_path / "p.json").policy == profile.policy
+
+
+def test_a_rule_that_reads_confidences_can_be_fitted_at_its_stops() -> None:
+    policy = Policy(Cges(threshold=0.9, max_samples=8))
+    profile = fit(with_p_true(pools(300, 8, 1, logprobs=False)), policy, signals=("leader_p_true",))
+    assert 1 < profile.data["mean_samples_at_stop"] < 8
+    fresh = with_p_true(pools(1, 8, 3, logprobs=False))[0].pool
+    assert score(fresh, profile=profile).stop is not StopReason.ERROR
+
+
+def test_an_exit_rule_is_kept_with_the_profile(tmp_path: Any) -> None:
+    profile = fit(pools(300, 8, 1), Policy(Beta(0.95, 8), Abstain(0.7)))
+    profile.save(tmp_path / "p.json")
+    assert load(tmp_path / "p.json").policy.exit == Abstain(0.7)
+
+
+def test_abstaining_withholds_the_answer_and_states_why(tmp_path: Any) -> None:
+    backend = Urn(["0", "1", "0", "1", "2", "3", "0", "4"], model="urn")
+    arm = Arm(backend, {"temperature": 1})
+    plain = fit(pools(300, 8, 1, logprobs=False), POLICY)
+    key = {**plain.arm, "prompt_hash": arm.prompt.hash(Kind.NUMBER)}
+    setting = Setting(profile=replace(plain, arm=key))
+    asked = Question.ask("What is in urn 12?", Kind.NUMBER, id="q")
+    told = asyncio.run(solve(asked, arm, Policy(POLICY.stop, Abstain(0.9)), setting))
+    assert (told.decision, told.answer, told.calibrated) == ("abstain", None, True)
+    assert told.probability is not None
+    assert told.probability < 0.9

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from poise.errors import MissingEvidence, UsageError
+from poise.errors import MissingEvidence, Unusable, UsageError
 from poise.signals import (
     Evidence,
     PTrue,
@@ -106,8 +106,18 @@ def test_yes_and_no_are_summed_over_all_their_spellings():
     }
     assert p_true(top) == pytest.approx(0.5 / 0.7)
     assert p_true({"▁Yes": 0.3, "ĠNo": 0.1}) == pytest.approx(0.75)
-    assert p_true({"Y": 0.5, "Yesterday": 0.2, "None": 0.1, "False": 0.15}) == 0.0
-    assert p_true({"Yes": 0.5, "x": 0.1}) == 1.0
+    assert p_true({"Y": 0.5, "Yesterday": 0.2, "None": 0.15, "False": 0.15}) == 0.0
+    assert p_true({"Yes": 0.5, "x": 0.49}) == 1.0
+
+
+def test_a_side_that_was_not_listed_counts_as_nothing_only_where_it_can_hide_little():
+    assert p_true({"Yes": 0.97, "x": 0.01}) == 1.0
+    assert p_true({"No": 0.97, "x": 0.01}) == 0.0
+    with pytest.raises(Unusable, match="'no' is not among the 2 tokens listed.*leave 0.3 of"):
+        p_true({"Yes": 0.6, "x": 0.1})
+    with pytest.raises(Unusable, match="'yes' is not among the 1 tokens listed"):
+        p_true({"No": 0.8})
+    assert p_true({"Yes": 0.6, "No": 0.1}) == pytest.approx(6 / 7)
 
 
 def test_a_text_listed_twice_is_two_tokens_and_the_chosen_one_is_counted_once():

@@ -546,7 +546,7 @@ def test_answers_that_a_spreadsheet_would_rewrite_go_out_as_text(text: str) -> N
     assert row["question"] == text
     plain = io.StringIO(newline="")
     write_csv([Pick(one(12, answer="12"), "edge", 1.0)], plain)
-    assert ",12,0.7,answer,edge,1.0," in plain.getvalue()
+    assert ",12,0.7,,answer,edge,1.0," in plain.getvalue()
 
 
 def test_a_sheet_is_a_file_that_spreadsheets_take_for_utf8_with_cells_to_fill(

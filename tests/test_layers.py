@@ -22,13 +22,14 @@ ROOT = Path(poise.__file__).parent
 
 ROWS = (
     {"errors", "spend", "ledger", "types"},
-    {"scoring"},
+    {"scoring", "spelling", "columns", "files", "shapes"},
     {"answers", "pools", "journal", "metrics"},
     {"tasks", "grading", "backends", "signals", "calibrators", "policies", "votes"},
-    {"profile", "maps", "state_map", "capability", "domain", "segmenter"},
+    {"profile", "maps", "state_map", "capability", "domain", "segmenter", "wording"} | {"content"},
     {"attempts", "dispatch", "asking", "prefix", "verdict", "solve", "score", "config"}
-    | {"labelling", "report"},
+    | {"labelling", "report", "replay"},
     {"fit", "plan"},
+    {"tune"},
     {"cli", "poise"},
 )
 """Bottom to top; ``poise`` is the package's own ``__init__``. A new file has to be placed here."""
@@ -57,6 +58,8 @@ WITHIN = {
     ("profile", "capability"),
     ("profile", "domain"),
     ("profile", "segmenter"),
+    ("profile", "content"),
+    ("segmenter", "wording"),
     ("maps", "state_map"),
     ("capability", "state_map"),
 }

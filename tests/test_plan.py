@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
 from poise.errors import RefusedError, UsageError
-from poise.plan import certificate, design_effect, labels_for_floor, plan
+from poise.plan import certificate, labels_for_floor, plan
 
 RNG = np.random.default_rng(11)
 P = np.round(RNG.beta(3, 1, 700), 2)
@@ -184,6 +184,13 @@ def test_equal_seeds_give_equal_plans_and_the_plan_is_json() -> None:
     assert read["certificates"][0]["without_error"] == 114
     assert read["certificates"][0]["expected"] == 0.005
     assert read["sizes"][0]["questions"] == 100
+    assert [one["target"] for one in read["floors"]] == [0.05, 0.03, 0.02]
+
+
+def test_a_plan_says_what_the_floors_take_and_a_million_is_no_number() -> None:
+    made = plan(P, fewest=100, sizes=(100,), risks=(0.1,))
+    for one in made.floors:
+        assert one.labels == labels_for_floor(one.target, P)
 
 
 # -- the floor the other way round --------------------------------------------------------------
@@ -221,23 +228,6 @@ def test_a_floor_that_any_number_has_takes_the_fewest_looked_at() -> None:
     assert labels_for_floor(0.5, [0.0, 1.0]) == 10
 
 
-# -- several samples a question -----------------------------------------------------------------
-
-
-def test_the_design_effect_is_how_much_the_variance_of_a_simulated_mean_grows() -> None:
-    a, b, samples, questions = 2.0, 1.0, 8, 50
-    correlation = 1 / (a + b + 1)  # of two draws that share a Beta(a, b) rate
-    rate = RNG.beta(a, b, (20_000, questions))
-    means = RNG.binomial(samples, rate).sum(axis=1) / (samples * questions)
-    single = (a / (a + b)) * (b / (a + b)) / (samples * questions)
-    assert means.var() / single == pytest.approx(design_effect(samples, correlation), rel=0.05)
-
-
-def test_samples_that_all_agree_are_worth_one_and_independent_ones_all_of_them() -> None:
-    assert design_effect(8, 1) == 8
-    assert design_effect(8, 0) == design_effect(1, 0.7) == 1
-
-
 # -- arguments ----------------------------------------------------------------------------------
 
 
@@ -257,8 +247,6 @@ def test_samples_that_all_agree_are_worth_one_and_independent_ones_all_of_them()
         (lambda: certificate(0.1, expected_error=1), "expected_error=1"),
         (lambda: labels_for_floor(0), "target=0"),
         (lambda: labels_for_floor(0.1, measure="mean"), "measure='mean'"),  # type: ignore[arg-type]
-        (lambda: design_effect(0, 0.5), "samples=0"),
-        (lambda: design_effect(2, 1.5), "correlation=1.5"),
     ],
 )
 def test_an_argument_that_makes_no_sense_is_named(asked, said: str) -> None:

@@ -183,10 +183,12 @@ def test_what_surrounds_a_question_is_part_of_it(question: Question) -> None:
 def test_another_vote_gets_no_number() -> None:
     @dataclass(frozen=True)
     class Last:
+        needs: tuple[str, ...] = ()
+
         def elect(self, state: State) -> int | None:
             return len(state.counts) - 1 if state.counts else None
 
-        def elect_all(self, prefixes: IntArray, n: IntArray) -> IntArray:
+        def elect_all(self, prefixes: IntArray, n: IntArray, values: object = None) -> IntArray:
             raise NotImplementedError
 
     arm = Arm(Urn(*["0"] * 8), {"temperature": 1})
@@ -304,11 +306,14 @@ def test_an_arm_that_is_not_stated_matches_none(unknown: str) -> None:
         fit(listed, POLICY)
 
 
-def test_ungraded_samples_are_refused() -> None:
+def test_pools_that_are_not_fully_graded_are_left_out_and_counted() -> None:
     listed = pools(120, 8, 1)
     listed[3] = replace(listed[3], correct=(None, *listed[3].correct[1:]))
-    with pytest.raises(RefusedError, match="without a grade"):
-        fit(listed, POLICY)
+    data = fit(listed, POLICY).data
+    assert (data["ungraded"], data["questions"]) == (1, 119)
+    bare = [replace(one, correct=(None,) * 8) for one in listed]
+    with pytest.raises(RefusedError, match="no pool is fully graded"):
+        fit(bare, POLICY)
 
 
 # -- the domain test ----------------------------------------------------------------------------

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from poise.errors import InputError, MissingEvidence, RefusedError, UsageError
 from poise.metrics import auroc
-from poise.segmenter import Classifier, Rules, Segmenter
+from poise.segmenter import UNPLACED, Rules, Segmenter
 from poise.signals import Evidence, SegmentHistory
 from poise.types import Question
+from poise.wording import Classifier
 
 
 def sums(rng, n):
@@ -59,13 +60,13 @@ def test_a_rule_that_is_no_expression_is_refused_by_its_segment():
         Rules((("", "a"),))
 
 
-def test_a_questions_own_segment_wins_then_the_rules_then_the_classifier(learned):
+@pytest.mark.parametrize("stated", [None, "own", "legs"])
+def test_rules_come_before_the_classifier_and_what_a_caller_states_is_not_asked(learned, stated):
     segmenter = Segmenter(Rules((("mine", "birds"),)), learned)
-    asked = Question.ask("How many legs have 5 dogs and 123 birds?", segment="own")
-    assert segmenter.segment(asked) == "own"
-    assert segmenter.segment(replace(asked, segment=None)) == "mine"
-    assert Segmenter(classifier=learned).segment(replace(asked, segment=None)) == "legs"
-    assert Segmenter().segment(replace(asked, segment=None)) is None
+    asked = Question.ask("How many legs have 5 dogs and 123 birds?", segment=stated)
+    assert segmenter.segment(asked) == "mine"
+    assert Segmenter(classifier=learned).segment(asked) == "legs"
+    assert Segmenter().segment(asked) == UNPLACED
 
 
 # -- the classifier -----------------------------------------------------------------------------

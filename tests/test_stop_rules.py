@@ -13,7 +13,22 @@ from hypothesis import strategies as st
 from scipy.special import betainc
 
 from poise.errors import UsageError
-from poise.policies import Beta, Fixed, Policy, Window, parse_policy
+from poise.policies import (
+    Abstain,
+    Answer,
+    Beta,
+    Cges,
+    Confident,
+    Dirichlet,
+    Entropy,
+    Fixed,
+    Policy,
+    Ratio,
+    WeightedRatio,
+    Window,
+    parse_exit,
+    parse_policy,
+)
 from poise.types import Draw, State, Stop, StopReason
 
 
@@ -177,7 +192,7 @@ def test_ids_that_are_not_numbered_by_first_appearance_are_refused(rule, ids):
         rule.stops(np.array([ids]))
 
 
-@pytest.mark.parametrize("rule", [Fixed(), Beta(), Window()], ids=repr)
+@pytest.mark.parametrize("rule", [Fixed(), Beta(), Window(), Entropy(), Ratio()], ids=repr)
 def test_memory_beyond_the_prefixes_stays_bounded(rule):
     table = np.zeros((400_000, 12), np.int8)
     table[:, 1::2] = 1
@@ -201,6 +216,15 @@ def test_memory_beyond_the_prefixes_stays_bounded(rule):
         ("beta: threshold = 0.9 , max_samples = 12", Beta(0.9, 12)),
         ("window:width=4,max_samples=20", Window(4, 20)),
         ("fixed:n=16", Fixed(16)),
+        ("dirichlet:threshold=0.9", Dirichlet(0.9)),
+        ("entropy:n=8", Entropy(max_samples=8)),
+        ("ratio:threshold=1", Ratio(1.0)),
+        ("confident", Confident(0.9, "p_true")),
+        ("confident:confidence=logprob", Confident(confidence="logprob")),
+        ("confident:threshold=0.8,confidence=stored:sure", Confident(0.8, "stored:sure")),
+        ("weighted_ratio:confidence=stated,n=9", WeightedRatio(0.8, "stated", 9)),
+        ("cges:other=no", Cges(other=False)),
+        ("cges:other=YES,threshold=0.9", Cges(0.9)),
     ],
 )
 def test_a_policy_is_read_from_its_text(text, rule):
@@ -219,6 +243,33 @@ def test_every_rule_can_be_written_and_read_back(rule):
     assert parse_policy(f"{name.lower()}:{inside}").stop == rule
 
 
+@pytest.mark.parametrize(
+    ("text", "policy"),
+    [
+        ("beta + answer", Policy(Beta(), Answer())),
+        ("beta+abstain", Policy(Beta(), Abstain())),
+        ("fixed:n=4 + abstain:threshold=0.8", Policy(Fixed(4), Abstain(0.8))),
+    ],
+)
+def test_an_exit_rule_stands_behind_a_plus(text, policy):
+    assert parse_policy(text) == policy
+
+
+def test_an_exit_rule_is_read_from_its_text():
+    assert parse_exit("answer") == Answer()
+    assert parse_exit("abstain:threshold=0.8") == Abstain(0.8)
+    for text, said in [
+        ("abstein", "there is no exit rule 'abstein'; choose from abstain, answer"),
+        ("abstain:bar=0.8", "write threshold=0.5"),
+        ("abstain:threshold=80", "threshold=80.0: must be at least 0 and at most 1"),
+        ("answer:threshold=0.8", "it has none"),
+    ]:
+        with pytest.raises(UsageError) as refused:
+            parse_exit(text)
+        assert str(refused.value).startswith(f"exit rule {text!r}: ")
+        assert said in str(refused.value)
+
+
 def test_max_samples_from_outside_replaces_the_default_and_only_lowers_what_is_stated():
     assert parse_policy("beta", 64).stop == Beta(max_samples=64)
     assert parse_policy("beta:max_samples=40", 64).stop == Beta(max_samples=40)
@@ -230,9 +281,9 @@ def test_max_samples_from_outside_replaces_the_default_and_only_lowers_what_is_s
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "choose from beta, fixed, window"),
-        ("bata", "no stop rule 'bata'; choose from beta, fixed, window"),
-        ("Beta", "choose from beta, fixed, window"),
+        ("", "choose from beta, cges, confident"),
+        ("bata", "no stop rule 'bata'; choose from beta, cges, confident"),
+        ("Beta", "choose from beta, cges, confident"),
         ("beta:", "write threshold=0.95, max_samples=40"),
         ("beta:thresh=0.9", "'thresh=0.9' is not one of its parameters; write threshold=0.95"),
         ("beta:threshold", "write threshold=0.95"),
@@ -243,6 +294,13 @@ def test_max_samples_from_outside_replaces_the_default_and_only_lowers_what_is_s
         ("fixed:n=0", "max_samples=0: must be from 1 to 100000"),
         ("beta:threshold=nan", "at least 0.5 and below 1"),
         ("window:width=9,n=4", "no window fits into max_samples=4"),
+        ("dirichlet:n=2000", "max_samples=2000: must be from 1 to 1000"),
+        ("entropy:threshold=1", "threshold=1.0: must be at least 0 and below 1"),
+        ("confident:confidence=", "must be the name of a signal of single samples"),
+        ("cges:other=maybe", "other must be yes or no, not 'maybe'"),
+        ("cges:foo=1", "write threshold=0.95, confidence=p_true, other=yes, max_samples=40"),
+        ("beta + nothing", "there is no exit rule 'nothing'; choose from abstain, answer"),
+        ("beta +", "there is no exit rule ''"),
     ],
 )
 def test_a_policy_that_does_not_exist_is_refused_naming_what_does(text, said):

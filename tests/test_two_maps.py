@@ -138,5 +138,5 @@ def test_shuffled_labels_leave_nothing_to_claim() -> None:
         type(one)(one.pool, one.gold, made[other].correct)
         for one, other in zip(made, order, strict=True)
     ]
-    with pytest.raises(RefusedError, match="do worse than the base rate"):
+    with pytest.raises(RefusedError, match="beyond noise"):
         fit(shuffled, POLICY)

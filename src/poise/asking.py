@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from poise.attempts import call_through
-from poise.dispatch import OnReserve
+from poise.dispatch import ROOM_EVERY, OnReserve
 from poise.errors import BackendError, CapReached
 from poise.ledger import Ledger, Reservation
 from poise.signals import Ask, AskingSignal
@@ -24,12 +24,20 @@ from poise.types import Arm, Capabilities, FollowUp, Question, Request, Sample
 
 __all__ = ["Asked", "Asker"]
 
-OF_ANSWERS = frozenset(
-    {"max_tokens", "max_completion_tokens", "stop", "tools", "tool_choice", "response_format"}
-    | {"temperature", "top_p", "top_k", "min_p", "typical_p", "seed", "logit_bias", "grammar"}
-    | {"presence_penalty", "frequency_penalty", "repeat_penalty", "ignore_eos", "json_schema"}
+OF_SERVERS = frozenset(
+    {"chat_template", "chat_template_kwargs", "reasoning", "reasoning_effort", "include_reasoning"}
+    | {"enable_thinking", "thinking", "thinking_budget", "think"}
+    | {"provider", "service_tier", "user", "priority", "lora", "cache_prompt", "id_slot"}
 )
-"""Settings that shape an arm's answers; a follow-up has its own form and is not drawn at random."""
+"""Settings that a follow-up shares with the draws: how the model is talked to and who serves it.
+
+All others shape answers (samplers, penalties, lengths, schemas, tools, and whatever a server adds
+to these next), and a follow-up has a form of its own, so they are named here to be kept, not to be
+dropped. Headers belong to the back-end and are no part of a decoding.
+"""
+
+FEWEST_LISTED = 2
+"""With fewer alternatives a token no follow-up's reply can be weighed against another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +82,11 @@ class Asker:
     ) -> Asked:
         """Ask what ``signals`` want to know of every sample in ``samples``, in parallel.
 
-        What is there already is not asked again. ``seconds_left`` None: no deadline.
+        What is there already is not asked again. ``seconds_left`` None: no deadline. A defect of
+        the back-end (no BackendError) is raised once all other calls have been cut and charged.
         """
         jobs = self._jobs(signals, samples)
-        try:
-            async with asyncio.timeout(seconds_left):
-                await asyncio.gather(*(self._through(job, samples) for job in jobs))
-        except TimeoutError:
-            pass  # the jobs that were cut say so
+        await self._all(jobs, samples, seconds_left)
         replies: list[dict[str, FollowUp]] = [dict(sample.followups) for sample in samples]
         about: dict[str, FollowUp] = {}
         missing: dict[str, str] = {}
@@ -114,13 +119,31 @@ class Asker:
                     job.places.append(place)
         return list(jobs.values())
 
+    async def _all(
+        self, jobs: Sequence[_Job], samples: Sequence[Sample], seconds_left: float | None
+    ) -> None:
+        """Every job at once; none is under way any more when this returns or raises."""
+        calls = [asyncio.create_task(self._through(job, samples)) for job in jobs]
+        try:
+            async with asyncio.timeout(seconds_left) as limit:
+                await asyncio.gather(*calls)
+        except TimeoutError:
+            if not limit.expired():  # a defect of the back-end, and not our deadline
+                raise
+        finally:
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+
     async def _through(self, job: _Job, samples: Sequence[Sample]) -> None:
         """Ask, and note the reply or what kept it from coming."""
-        ask = job.ask
-        if ask.top_logprobs is not None and self.capabilities.logprobs is None:
+        ask, top = job.ask, self.capabilities.logprobs
+        if ask.top_logprobs is not None and top is None:
             job.problem = "the server returns no log-probabilities"
             return
-        top = self.capabilities.logprobs
+        if ask.top_logprobs is not None and (top or 0) < min(ask.top_logprobs, FEWEST_LISTED):
+            job.problem = f"the server lists {top} alternatives a token, and two are needed"
+            return
         request = Request(
             ask.messages,
             follow_up_decoding(self.arm.decoding, ask.max_tokens),
@@ -133,7 +156,7 @@ class Asker:
                 self.arm.backend,
                 self.ledger,
                 request,
-                self._reserve(request),
+                await self._once_there_is_room(request),
                 again=lambda: self._reserve(request),
                 attempts=self.attempts,
             )
@@ -141,23 +164,34 @@ class Asker:
             job.problem = str(error)
             return
         reply = batch.replies[0]
-        job.reply = FollowUp(reply.text, reply.logprobs, {"version": job.signal.version})
+        # What was stored says itself which wording it replies to, or leaves it open.
+        extra = reply.extra if reply.answered else {"version": job.signal.version}
+        job.reply = FollowUp(reply.text, reply.logprobs, extra)
+
+    async def _once_there_is_room(self, request: Request) -> Reservation:
+        """A reservation, waited for while other calls hold what it wants. Raises CapReached."""
+        while True:
+            try:
+                return self._reserve(request)
+            except CapReached:
+                if not self.ledger.room(1, *_bounds(request), once_settled=True, follow_up=True):
+                    raise
+            await asyncio.sleep(ROOM_EVERY)
 
     def _reserve(self, request: Request) -> Reservation:
-        extras = len(json.dumps(dict(request.decoding), default=str).encode())
-        prompt = prompt_bound(request.messages) + extras
-        reservation = self.ledger.reserve(
-            1, prompt, int(request.decoding["max_tokens"]), follow_up=True
-        )
+        reservation = self.ledger.reserve(1, *_bounds(request), follow_up=True)
         if self.on_reserve is not None:
             self.on_reserve(self.question.id, reservation)
         return reservation
 
 
-def follow_up_decoding(decoding: Mapping[str, Any], max_tokens: int) -> dict[str, Any]:
-    """How an arm's further questions are decoded: greedily, keeping what is no matter of answers.
+def _bounds(request: Request) -> tuple[int, int]:
+    """Upper bounds on the prompt and completion tokens of a follow-up."""
+    extras = len(json.dumps(dict(request.decoding), default=str).encode())
+    return prompt_bound(request.messages) + extras, int(request.decoding["max_tokens"])
 
-    A server's own switches (a chat template's arguments, a thinking budget) are kept.
-    """
-    kept = {name: value for name, value in decoding.items() if name not in OF_ANSWERS}
+
+def follow_up_decoding(decoding: Mapping[str, Any], max_tokens: int) -> dict[str, Any]:
+    """How an arm's further questions are decoded: greedily, with the settings of ``OF_SERVERS``."""
+    kept = {name: value for name, value in decoding.items() if name in OF_SERVERS}
     return {**kept, "temperature": 0.0, "max_tokens": max_tokens}

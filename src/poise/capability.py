@@ -27,7 +27,7 @@ __all__ = ["Capability", "fit_precision"]
 
 FloatArray = npt.NDArray[np.float64]
 
-PRECISION = (0.5, 1e4)
+PRECISION = (0.5, 1e3)
 """Bounds of the Beta's two parameters' sum."""
 
 EDGE = 1e-4
@@ -36,11 +36,14 @@ EDGE = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """``mean``: E[mu | what was seen]; precision = exp(``level`` + ``growth`` log n)."""
+    """``mean`` m: E[mu | what was seen]; ``precision``: (level, growth, spread).
+
+    The Beta's precision is exp(level + growth log n + spread log(4 m (1 - m))): where the mean is
+    near 0 or 1 mu may spread more or less around it than in the middle.
+    """
 
     mean: StateMap
-    level: float
-    growth: float
+    precision: tuple[float, float, float]
 
     @property
     def signals(self) -> tuple[str, ...]:
@@ -51,44 +54,48 @@ class Capability:
         """Parameters (a, b) of Beta(a, b), the posterior of mu after ``n`` samples."""
         columns = {name: np.array([values[name]], np.float64) for name in self.signals}
         mean = float(np.clip(self.mean.probability([n], columns)[0], EDGE, 1 - EDGE))
-        precision = float(_precision(np.array([n]), self.level, self.growth)[0])
-        return mean * precision, (1 - mean) * precision
+        k = float(_precision(np.array([n]), np.array([mean]), self.precision)[0])
+        return mean * k, (1 - mean) * k
 
     def state(self) -> dict[str, Any]:
         """JSON-ready."""
-        return {"mean": self.mean.state(), "level": self.level, "growth": self.growth}
+        return {"mean": self.mean.state(), "precision": list(self.precision)}
 
     @classmethod
     def from_state(cls, state: Any) -> Capability:
         """Inverse of ``state``. Raises InputError for anything else."""
-        if not isinstance(state, Mapping) or state.keys() != {"mean", "level", "growth"}:
-            raise InputError("capability: not an object of mean, level and growth")
-        numbers = state["level"], state["growth"]
+        if not isinstance(state, Mapping) or state.keys() != {"mean", "precision"}:
+            raise InputError("capability: not an object of mean and precision")
+        numbers = state["precision"]
+        if not isinstance(numbers, list) or len(numbers) != 3:
+            raise InputError("capability: precision is not three numbers")
         if not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers):
-            raise InputError("capability: level and growth are not numbers")
-        return cls(StateMap.from_state(state["mean"]), *map(float, numbers))
+            raise InputError("capability: precision is not three numbers")
+        level, growth, spread = map(float, numbers)
+        return cls(StateMap.from_state(state["mean"]), (level, growth, spread))
 
 
 def fit_precision(
     n: FloatArray, mean: FloatArray, right: FloatArray, trials: FloatArray, weight: FloatArray
-) -> tuple[float, float]:
-    """``level`` and ``growth`` of greatest beta-binomial likelihood, all arrays (m,).
+) -> tuple[float, float, float]:
+    """``precision`` of greatest beta-binomial likelihood, all arrays (m,).
 
     ``right`` of ``trials`` further samples were right, ``mean`` the held-out E[mu] after ``n``.
     """
     held = np.clip(mean, EDGE, 1 - EDGE)
 
     def loss(theta: FloatArray) -> float:
-        k = _precision(n, float(theta[0]), float(theta[1]))
+        k = _precision(n, held, theta)
         a, b = held * k, (1 - held) * k
         return -float(weight @ (betaln(a + right, b + trials - right) - betaln(a, b)))
 
-    found = minimize(loss, np.array([1.0, 0.5]), method="Nelder-Mead")
-    return float(found.x[0]), float(found.x[1])
+    found = minimize(loss, np.array([1.0, 0.5, 0.0]), method="Nelder-Mead")
+    level, growth, spread = map(float, found.x)
+    return level, growth, spread
 
 
-def _precision(n: npt.NDArray[Any], level: float, growth: float) -> FloatArray:
-    precision: FloatArray = np.clip(
-        np.exp(np.clip(level + growth * np.log(n), -20, 20)), *PRECISION
-    )
-    return precision
+def _precision(n: npt.NDArray[Any], mean: FloatArray, terms: Any) -> FloatArray:
+    level, growth, spread = terms
+    log_k = level + growth * np.log(n) + spread * np.log(4 * mean * (1 - mean))
+    k: FloatArray = np.clip(np.exp(np.clip(log_k, -20, 20)), *PRECISION)
+    return k

@@ -8,6 +8,7 @@
     │   └── ConfigError                 3     the same, for poise.toml
     ├── RefusedError                    4     infeasible, or too little data to say
     ├── MissingEvidence LookupError     3     a signal's evidence is absent
+    │   └── Unusable                    3     it is there, and cannot be read
     ├── CapReached                      1     a spending cap leaves no room for the next call
     └── BackendError    OSError         5     asking a model failed; says whether a retry helps
         ├── Unavailable  ConnectionError      nothing was sent; retry helps
@@ -49,6 +50,7 @@ __all__ = [
     "TimedOut",
     "Unauthorized",
     "Unavailable",
+    "Unusable",
     "UsageError",
 ]
 
@@ -93,6 +95,10 @@ class MissingEvidence(PoiseError, LookupError):
     """A signal was asked for whose evidence is not there (no log-probabilities, no reply, …)."""
 
     exit_code = 3
+
+
+class Unusable(MissingEvidence):
+    """Evidence came and cannot be read: which says something about the question it is about."""
 
 
 class CapReached(PoiseError):

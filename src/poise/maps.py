@@ -64,7 +64,9 @@ class Maps:
         """Inverse of ``state``. Raises InputError for anything else."""
         if not isinstance(state, Mapping) or not isinstance(state.get("replicates"), list):
             raise InputError("maps: not an object of state_map, final_map and replicates")
-        return cls(
+        if not all(isinstance(one, list) and len(one) == 2 for one in state["replicates"]):
+            raise InputError("maps: a replicate is not a pair of state map and final map")
+        read = cls(
             StateMap.from_state(state.get("state_map")),
             from_state(state.get("final_map")),
             tuple(
@@ -72,3 +74,10 @@ class Maps:
                 for first, second in state["replicates"]
             ),
         )
+        odd = [pair[0].signals for pair in read.replicates if pair[0].signals != read.signals]
+        if odd:
+            others = ", ".join(odd[0])
+            raise InputError(
+                f"maps: a replicate reads {others} where its map reads {', '.join(read.signals)}"
+            )
+        return read

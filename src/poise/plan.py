@@ -1,12 +1,12 @@
 """How many labels are needed: for which calibration error to show, for which certificate to hold.
 
-All numbers count labelled questions, one row each. Several samples of one question are worth less
-than as many questions: ``design_effect`` says how much. Calibration needs labels of any answers of
-the traffic in question; a certificate those of questions that would be *answered*, so divide by
-the share that is. It does not know pools, nor whether the probabilities are true: it plans as if.
+All numbers count labelled questions, one row each; several samples of one question are worth less
+than as many questions. Calibration needs labels of any answers of the traffic in question; a
+certificate those of questions that would be *answered*, so divide by the share that is. It does
+not know pools, nor whether the probabilities are true: it plans as if.
 
 Sources: Clopper and Pearson 1934 (exact binomial tails); Brier's sampling variance, Bradley,
-Schwartz and Hashino 2008; Kish 1965 (design effect).
+Schwartz and Hashino 2008.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ from poise.scoring import FloatArray
 
 __all__ = [
     "Certificate",
+    "Floor",
     "Plan",
     "Size",
     "certificate",
-    "design_effect",
     "labels_for_floor",
     "plan",
 ]
 
 SIZES = (100, 200, 400, 800, 1600, 3200)
+FLOORS = (0.05, 0.03, 0.02)
 RISKS = (0.005, 0.01, 0.02, 0.05, 0.1)
 
 ASSUMED = "none given; Beta(2, 1) is assumed, with a mean of 2/3"
@@ -102,6 +103,17 @@ class Certificate:
 
 
 @dataclass(frozen=True, slots=True)
+class Floor:
+    """The least ``labels`` with which ECE by chance alone stays at most ``target``, 19 times in 20.
+
+    None: more than a million.
+    """
+
+    target: float
+    labels: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What labels buy, by number and by target. ``source``: whose probabilities it rests on."""
 
@@ -109,6 +121,7 @@ class Plan:
     delta: float
     fewest: int
     sizes: tuple[Size, ...]
+    floors: tuple[Floor, ...]
     certificates: tuple[Certificate, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -142,10 +155,18 @@ def plan(
         delta=_inside("delta", delta),
         fewest=whole("fewest", fewest),
         sizes=tuple(_size(stated, whole("sizes", n), fewest, seed) for n in sizes),
+        floors=tuple(_floor(target, stated, seed) for target in FLOORS),
         certificates=tuple(
             certificate(risk, delta=delta, expected_error=expected_error) for risk in risks
         ),
     )
+
+
+def _floor(target: float, stated: FloatArray | None, seed: int) -> Floor:
+    try:
+        return Floor(target, labels_for_floor(target, stated, seed=seed))
+    except RefusedError:
+        return Floor(target, None)
 
 
 def _size(stated: FloatArray | None, n: int, fewest: int, seed: int) -> Size:
@@ -248,7 +269,7 @@ def _powered(
         start, chunk = start + chunk, chunk * 2
 
 
-# -- the floor, and what samples are worth ------------------------------------------------------
+# -- the floor ----------------------------------------------------------------------------------
 
 
 def labels_for_floor(
@@ -293,16 +314,3 @@ def labels_for_floor(
 def _on_grid(step: int) -> int:
     fewest, most = FLOOR_RANGE
     return min(most, math.ceil(fewest * STEP**step))
-
-
-def design_effect(samples: int, correlation: float) -> float:
-    """How many times the variance grows when each question gives ``samples`` labelled rows.
-
-    ``samples`` >= 1 rows a question; ``correlation`` in [0, 1]: of two labels of one question. So
-    m questions with s samples are worth m x s / design_effect(s, correlation) single rows: at
-    correlation 1 as many as m. Raises UsageError.
-    """
-    whole("samples", samples)
-    if not 0 <= correlation <= 1:
-        raise UsageError(f"correlation={correlation!r}: must be from 0 to 1")
-    return 1 + (samples - 1) * correlation

@@ -1,7 +1,8 @@
 """Draws put back into dispatch order, their answers read and clustered.
 
 The prefix is what decisions are made on. Draws arrive in whatever order they finish; each enters
-the prefix only after all that were sent before it. It does not know: stop rules, calls, spend.
+the prefix only after all that were sent before it. The signals that the stop rule or the vote
+reads are computed on the way, once a sample. It does not know: stop rules, calls, spend.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from poise.answers import KINDS, Reading, read
 from poise.answers.clusters import Clusters
 from poise.dispatch import Arrival
+from poise.errors import UsageError
+from poise.signals import Evidence, Signal, compute, signal
 from poise.spend import Spend
 from poise.types import FollowUp, Question, Sample, State
 
@@ -24,10 +27,11 @@ class Prefix:
     ``in_order`` False takes draws in the order of completion instead. ``settled`` counts draws
     that came to their end, sampled or failed; ``samples`` those with a reply, and ``members`` the
     answer cluster of each (None: unreadable). ``followups``: replies to further questions about the
-    question; ``unanswered``: signals whose questions got no reply, and why.
+    question; ``unanswered``: signals whose questions got no reply, and why. ``needs``: signals of
+    single samples to show in ``State.columns``; raises UsageError for any other.
     """
 
-    def __init__(self, question: Question, *, in_order: bool):
+    def __init__(self, question: Question, *, in_order: bool, needs: Sequence[str] = ()):
         self._question, self._in_order = question, in_order
         self._clusters = Clusters(question.kind)
         self._slow = question.kind is not None and KINDS[question.kind].slow
@@ -37,6 +41,8 @@ class Prefix:
         self.settled = 0
         self.followups: dict[str, FollowUp] = {}
         self.unanswered: dict[str, str] = {}
+        self._read = {name: _of_samples(name) for name in needs}
+        self._columns: dict[str, list[float | None]] = {name: [] for name in needs}
 
     def arrive(self, arrivals: list[Arrival]) -> None:
         """Note draws that came to their end, in whatever order."""
@@ -67,20 +73,21 @@ class Prefix:
             self.members.append(await asyncio.to_thread(self._clusters.add, reading.answer))
         else:
             self.members.append(self._clusters.add(reading.answer))
-        self.samples.append(
-            Sample(
-                index=arrival.index,
-                text=reply.text,
-                answer=reading.answer,
-                unread=reading.reason,
-                finish=reply.finish,
-                tokens=reply.tokens,
-                seconds=arrival.seconds,
-                seed=arrival.seed,
-                logprobs=reply.logprobs,
-                signals=reply.signals,
-            )
+        sample = Sample(
+            index=arrival.index,
+            text=reply.text,
+            answer=reading.answer,
+            unread=reading.reason,
+            finish=reply.finish,
+            tokens=reply.tokens,
+            seconds=arrival.seconds,
+            seed=arrival.seed,
+            logprobs=reply.logprobs,
+            signals=reply.signals,
         )
+        self.samples.append(sample)
+        for name, value in self._values(sample).items():
+            self._columns[name].append(value)
         return True
 
     def note(
@@ -90,9 +97,14 @@ class Prefix:
         followups: Mapping[str, FollowUp],
         unanswered: Mapping[str, str],
     ) -> None:
-        """Keep what follow-ups brought: ``samples`` go to ``places``, with the replies they got."""
+        """Keep what follow-ups brought: ``samples`` go to ``places``, with the replies they got.
+
+        What ``needs`` names is read from them again: the replies may be what it was missing.
+        """
         for place, sample in zip(places, samples, strict=True):
             self.samples[place] = sample
+            for name, value in self._values(sample).items():
+                self._columns[name][place] = value
         self.followups |= followups
         self.unanswered |= unanswered
 
@@ -104,4 +116,21 @@ class Prefix:
             answers=self._clusters.answers,
             spend=spend,
             seconds_left=seconds_left,
+            columns={name: tuple(values) for name, values in self._columns.items()},
         )
+
+    def _values(self, sample: Sample) -> dict[str, float | None]:
+        """What ``needs`` names, of one sample."""
+        if not self._read:
+            return {}
+        return compute(self._read.values(), Evidence.single(sample))[0]
+
+
+def _of_samples(name: str) -> Signal:
+    found = signal(name)
+    if found.level != "sample":
+        raise UsageError(
+            f"{name} is a signal of the {found.level}; stop rules and votes read those of single "
+            "samples"
+        )
+    return found

@@ -10,18 +10,29 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from poise.calibrators import Calibrator
 from poise.capability import Capability
+from poise.content import check_content
 from poise.domain import QuestionTest
 from poise.errors import InputError, UsageError
+from poise.files import refuse_existing, whole
 from poise.maps import Maps
-from poise.policies import STOP_RULES, Policy
+from poise.policies import EXIT_RULES, STOP_RULES, Policy
 from poise.segmenter import Segmenter
-from poise.signals import AskingSignal, Evidence, SegmentHistory, Signal, asking, compute, signal
+from poise.signals import (
+    AskingSignal,
+    Evidence,
+    SegmentHistory,
+    Signal,
+    asking,
+    logprobs_for,
+    readings,
+    signal,
+)
 from poise.state_map import StateMap
 from poise.types import Kind, Question, StopReason
 from poise.votes import Majority
@@ -55,7 +66,8 @@ class Profile:
 
     ``arm``: engine, model, decoding, prompt_hash. ``maps``: the one that reads most signals first,
     and others for when some are missing. ``history``: how earlier questions of each segment went;
-    ``segmenter`` finds a question's segment. ``data``: fingerprint, questions, samples, held-out
+    ``segmenter`` finds a question's segment. ``certificate``: what is guaranteed of this policy, as
+    ``tune`` states it; void with any other. ``data``: fingerprint, questions, samples, held-out
     numbers. ``held_out``: columns of what would have been stated of each question by maps that had
     not seen it. ``considered``: every candidate and baseline with its held-out numbers.
     ``detection``: share of other tasks' questions that the domain test turns away.
@@ -72,6 +84,7 @@ class Profile:
     history: SegmentHistory | None = None
     segmenter: Segmenter | None = None
     capability: Capability | None = None
+    certificate: Mapping[str, Any] | None = None
     parent: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     held_out: Mapping[str, Any] = field(default_factory=dict)
@@ -98,10 +111,7 @@ class Profile:
     @property
     def top_logprobs(self) -> int | None:
         """Alternatives a token that the samples have to come with; None: no log-probabilities."""
-        needs = {need for name in self.signals for need in self._signal(name).needs}
-        if "top_logprobs" in needs:
-            return 2
-        return 0 if "logprobs" in needs else None
+        return logprobs_for(name for name in self.signals if name != SegmentHistory.name)
 
     @property
     def asks(self) -> tuple[AskingSignal, ...]:
@@ -109,7 +119,7 @@ class Profile:
         return asking(name for name in self.signals if name != SegmentHistory.name)
 
     def segment(self, question: Question) -> str | None:
-        """The question's segment, as stated or found; None where it is of none that is known."""
+        """Where the profile places the question; as stated only where it has no way to find it."""
         return question.segment if self.segmenter is None else self.segmenter.segment(question)
 
     def provenance(self, used: Sequence[str]) -> dict[str, Any]:
@@ -132,7 +142,7 @@ class Profile:
         for name, wanted in self.arm.items():
             if arm.get(name) != wanted:
                 return f"the profile is for another arm: {name} is not {_short(wanted)}"
-        if policy != self.policy:
+        if policy.stop != self.policy.stop:
             return f"the profile was fitted at the stops of another policy: {self.policy.stop}"
         if not self.domain.accepts(question.text):
             return f"outside the profile's domain ({', '.join(self.datasets)})"
@@ -166,14 +176,21 @@ class Profile:
         """The probability that the leader is right, at the policy's own stop.
 
         It comes from the map that reads most of the signals that are there; ``missing`` names the
-        others. ``absent``: why follow-ups were not answered, by signal, where that is known.
+        others. That is right where a server cannot give them to any question. Evidence that came
+        and cannot be read is another thing, as it marks the question: then there is no probability.
+        ``absent``: why follow-ups were not answered, by signal, where that is known.
         """
-        values, missing = compute([self._signal(name) for name in self.signals], evidence)
+        named = [self._signal(name) for name in self.signals]
+        values, missing, unusable = readings(named, evidence)
         for name, why in (absent or {}).items():
             missing |= dict.fromkeys({name, f"leader_{name}"} & missing.keys(), why)
         reason = self.unfit(stop, evidence.n, evidence.leader, lost)
         known = {name: value for name, value in values.items() if value is not None}
         maps = next((one for one in self.maps if known.keys() >= set(one.signals)), None)
+        if reason is None and unusable:
+            name = next(name for name in missing if name in unusable)
+            reason = f"{name} cannot be read, and what marks such questions is not known:"
+            reason += f" {missing[name]}"
         if reason is None and maps is None:
             name, why = next(iter(missing.items()))
             reason = f"the profile needs {name}: {why}"
@@ -202,7 +219,6 @@ class Profile:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, sealed."""
-        stop = self.policy.stop
         body = {
             "schema": SCHEMA,
             "id": self.id,
@@ -218,10 +234,11 @@ class Profile:
             "signals": [self._described(name) for name in self.signals],
             "maps": [one.state() for one in self.maps],
             "policy": {
-                "stop": next(name for name, kind in STOP_RULES.items() if kind is type(stop)),
-                "params": {name.name: getattr(stop, name.name) for name in fields(stop)},  # type: ignore[arg-type]
+                "stop": _rule_state(self.policy.stop, STOP_RULES),
+                "exit": _rule_state(self.policy.exit, EXIT_RULES),
             },
             "capability": None if self.capability is None else self.capability.state(),
+            "certificate": None if self.certificate is None else dict(self.certificate),
             "segments": None if self.segmenter is None else self.segmenter.state(),
             "data": dict(self.data),
             "held_out": dict(self.held_out),
@@ -241,16 +258,9 @@ class Profile:
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the file whole or not at all. Raises UsageError where it exists or cannot be."""
-        target = Path(path)
-        if target.exists() and not overwrite:
-            raise UsageError(f"{target} exists; name another output or pass --overwrite")
-        partial = target.with_name(target.name + ".partial")
-        try:
-            partial.write_text(_text(self.to_dict()), "utf-8")
-            partial.replace(target)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise UsageError(f"{target}: cannot be written ({error.strerror})") from None
+        refuse_existing(path, overwrite=overwrite)
+        with whole(path) as stream:
+            stream.write(_text(self.to_dict()).encode())
 
 
 def load(path: str | Path) -> Profile:
@@ -267,18 +277,20 @@ def load(path: str | Path) -> Profile:
         raise InputError(f"schema {body['schema']} is newer than this Poise knows; update", path)
     if body["schema"] < SCHEMA:
         raise InputError(f"schema {body['schema']} is of an earlier Poise; fit it again", path)
-    if body.pop("sha256", None) != _seal(body):
-        raise InputError("changed since it was written (SHA-256 differs); fit it again", path)
     try:
         return _read(body)
     except InputError as error:
         raise InputError(error.problem, path) from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"not a profile ({type(error).__name__}: {error})", path) from None
 
 
-def _read(body: Mapping[str, Any]) -> Profile:
-    domain, stop = body["domain"], body["policy"]
+def _read(sealed: Mapping[str, Any]) -> Profile:
+    body = {name: value for name, value in sealed.items() if name != "sha256"}
+    if sealed.get("sha256") != _seal(body):
+        raise InputError("changed since it was written (SHA-256 differs); fit it again")
+    check_content(body)
+    domain, policy = body["domain"], body["policy"]
     capability, segments = body["capability"], body["segments"]
     listed = {one["name"]: one for one in body["signals"]}
     for name, one in listed.items():
@@ -289,6 +301,9 @@ def _read(body: Mapping[str, Any]) -> Profile:
                     f" asks version {asked.version}); fit it again"
                 )
     history = listed.get(SegmentHistory.name)
+    maps = tuple(Maps.from_state(one) for one in body["maps"])
+    if tuple(listed) != maps[0].signals or len(listed) < len(body["signals"]):
+        raise InputError(f"it names the signals {', '.join(listed)}, and its maps read others")
     return Profile(
         id=body["id"],
         version=body["version"],
@@ -298,17 +313,41 @@ def _read(body: Mapping[str, Any]) -> Profile:
         datasets=tuple(domain["datasets"]),
         domain=QuestionTest.from_state(domain["test"]),
         detection=domain["detection"],
-        policy=Policy(STOP_RULES[stop["stop"]](**stop["params"])),
-        maps=tuple(Maps.from_state(one) for one in body["maps"]),
+        policy=Policy(
+            _rule(policy["stop"], STOP_RULES),
+            _rule(policy["exit"], EXIT_RULES),
+        ),
+        maps=maps,
         history=None if history is None else SegmentHistory.from_state(history["params"]),
         segmenter=None if segments is None else Segmenter.from_state(segments),
         capability=None if capability is None else Capability.from_state(capability),
+        certificate=body["certificate"],
         data=body["data"],
         held_out=body["held_out"],
         considered=tuple(body["considered"]),
         note=body["note"],
         created=body["created"],
     )
+
+
+def _rule_state(rule: object, table: Mapping[str, type[Any]]) -> dict[str, Any]:
+    """A rule's name and parameters. Raises UsageError for one that the table does not have."""
+    for name, kind in table.items():
+        if kind is type(rule) and is_dataclass(rule):
+            return {
+                "name": name,
+                "params": {one.name: getattr(rule, one.name) for one in fields(rule) if one.init},
+            }
+    raise UsageError(f"{rule}: a profile keeps rules by name, and this one has none")
+
+
+def _rule(state: Mapping[str, Any], table: Mapping[str, type[Any]]) -> Any:
+    if state["name"] not in table:
+        raise InputError(f"there is no rule {state['name']!r}; this Poise may be too old")
+    try:
+        return table[state["name"]](**state["params"])
+    except UsageError as error:
+        raise InputError(f"policy: {error}") from None
 
 
 def _is_plain(question: Question) -> bool:
@@ -330,7 +369,10 @@ def _text(body: Mapping[str, Any]) -> str:
 
 def _seal(body: Mapping[str, Any]) -> str:
     plain = json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(plain.encode()).hexdigest()
+    try:
+        return hashlib.sha256(plain.encode()).hexdigest()
+    except UnicodeEncodeError:
+        raise InputError("half of a surrogate pair is not text: a profile cannot hold it") from None
 
 
 def _short(value: Any) -> str:

@@ -7,7 +7,7 @@ labels, and does not know files.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from poise.answers.clusters import Clusters
@@ -16,6 +16,7 @@ from poise.pools import Pool
 from poise.profile import Profile, Stated
 from poise.signals import SIGNALS, Evidence, compute, signal
 from poise.types import Kind, Sample, State, Stop, StopReason
+from poise.types.result import beta_dict
 from poise.votes import Majority
 
 __all__ = ["Scored", "score"]
@@ -48,7 +49,6 @@ class Scored:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: the names of a result, and of a pool's key."""
         pool, stated = self.pool, self.stated
-        a_b = stated.capability
         record = {
             "schema": 1,
             "dataset": pool.dataset,
@@ -65,9 +65,7 @@ class Scored:
             "interval_kind": None if stated.interval is None else "bootstrap",
             "calibrated": stated.probability is not None,
             "reason": stated.reason,
-            "capability": None
-            if a_b is None
-            else {"mean": a_b[0] / (a_b[0] + a_b[1]), "a": a_b[0], "b": a_b[1]},
+            "capability": beta_dict(stated.capability),
             "profile": None if self.profile is None else dict(self.profile),
             "signals": dict(stated.signals),
             "missing": dict(stated.missing),
@@ -92,7 +90,7 @@ def score(
     codes = _codes(pool.samples, pool.kind)
     n, stop = len(pool.samples), None
     if profile is not None:
-        n, stop = _stopped(codes, profile)
+        n, stop = _stopped(pool.samples, codes, profile)
     evidence = _evidence(pool, codes[:n], profile)
     named = [signal(name) for name in signals or ()]
     stated = Stated(None, None, "no profile: the signals are not calibrated", {}, {})
@@ -135,10 +133,15 @@ def _codes(samples: Sequence[Sample], kind: Kind | None) -> list[int | None]:
     return [clusters.add(sample.answer) for sample in samples]
 
 
-def _stopped(codes: Sequence[int | None], profile: Profile) -> tuple[int, StopReason]:
+def _stopped(
+    samples: Sequence[Sample], codes: Sequence[int | None], profile: Profile
+) -> tuple[int, StopReason]:
     """Where the profile's policy stops on these draws; ``error`` where it wants more of them."""
+    rule = profile.policy.stop
+    alone = [compute(rule.needs, Evidence.single(sample))[0] for sample in samples]
     for n in range(len(codes) + 1):
-        decision = profile.policy.stop.decide(_state(codes[:n]))
+        columns = {name: tuple(one[name] for one in alone[:n]) for name in rule.needs}
+        decision = rule.decide(replace(_state(codes[:n]), columns=columns))
         if isinstance(decision, Stop):
             return n, decision.reason
     return len(codes), StopReason.ERROR

@@ -21,28 +21,25 @@ import atexit
 import functools
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from poise.asking import Asker
 from poise.attempts import ask_capabilities
-from poise.dispatch import Dispatcher, OnReserve
+from poise.dispatch import ROOM_EVERY, Dispatcher, OnReserve
 from poise.errors import BackendError, CapReached, Exhausted, UsageError
 from poise.ledger import Ledger
 from poise.policies import Fixed, Policy
 from poise.prefix import Prefix
 from poise.profile import Profile
-from poise.signals import AskingSignal
+from poise.signals import AskingSignal, asking, logprobs_for
 from poise.spend import Limits
 from poise.types import Arm, Draw, Question, Result, Stop, StopReason
 from poise.verdict import Verdict
 from poise.votes import Majority, Vote
 
 __all__ = ["Setting", "solve", "solve_many", "solve_sync"]
-
-ROOM_EVERY = 0.02
-"""Seconds between looks at a shared budget whose room others hold."""
 
 MAX_FAILURES = 3
 """Calls of one question that may fail for good before sampling it ends."""
@@ -91,13 +88,11 @@ async def solve(
     A back-end's failure does not raise: the result then has ``stop`` error and the reason, with an
     answer if the samples that did arrive allow one.
     """
-    if policy.stop.needs:
-        named = ", ".join(policy.stop.needs)
-        raise UsageError(f"the stop rule reads signals ({named}); rules see votes alone so far")
     started = time.monotonic()
     ledger = Ledger(setting.limits, arm.price, budget)
     policy, single = _for_draws(question, arm, policy)
-    prefix = Prefix(question, in_order=setting.order == "dispatch")
+    needs = tuple(dict.fromkeys((*policy.stop.needs, *vote.needs)))
+    prefix = Prefix(question, in_order=setting.order == "dispatch", needs=needs)
     verdict = Verdict(question, arm, policy, vote, setting.order, single, setting.profile)
     seconds = setting.limits.max_seconds
     deadline = None if seconds is None else started + seconds
@@ -117,14 +112,14 @@ async def solve(
         ledger,
         seed=setting.seed,
         attempts=setting.attempts,
-        logprobs=_logprobs(setting),
+        logprobs=_logprobs(setting, needs),
         on_reserve=setting.on_reserve,
     )
+    asker = Asker(question, arm, capabilities, ledger, setting.attempts, setting.on_reserve)
     try:
-        stop = await _sample(policy, prefix, calls, ledger, deadline)
+        stop = await _sample(policy, prefix, calls, asker, asking(needs), deadline)
     finally:
         await calls.cancel()
-    asker = Asker(question, arm, capabilities, ledger, setting.attempts, setting.on_reserve)
     await _ask(asker, setting, verdict, prefix, stop, deadline)
     spend = replace(ledger.spend, seconds=time.monotonic() - started)
     return verdict.result(prefix, stop, spend, calls.rounds, calls.error)
@@ -219,11 +214,12 @@ def _loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def _logprobs(setting: Setting) -> int | None:
-    """What to ask for: at least what the profile reads."""
-    if setting.logprobs is None and setting.profile is not None:
-        return setting.profile.top_logprobs
-    return setting.logprobs
+def _logprobs(setting: Setting, needs: Sequence[str]) -> int | None:
+    """What to ask for: as much as was asked for, and as profile, stop rule and vote read."""
+    wanted = [setting.logprobs, logprobs_for(needs)]
+    if setting.profile is not None:
+        wanted.append(setting.profile.top_logprobs)
+    return max((top for top in wanted if top is not None), default=None)
 
 
 async def _ask(
@@ -246,15 +242,27 @@ async def _ask(
 
 
 async def _sample(
-    policy: Policy, prefix: Prefix, calls: Dispatcher, ledger: Ledger, deadline: float | None
+    policy: Policy,
+    prefix: Prefix,
+    calls: Dispatcher,
+    asker: Asker,
+    asks: Sequence[AskingSignal],
+    deadline: float | None,
 ) -> StopReason:
-    """Draw until the stop rule, a cap, the deadline or failure ends it; returns which."""
+    """Draw until the stop rule, a cap, the deadline or failure ends it; returns which.
+
+    ``asks``: signals that the rule or the vote reads and that have to be asked of every sample.
+    """
     while True:
         left = None if deadline is None else deadline - time.monotonic()
-        decision = policy.stop.decide(prefix.state(ledger.spend, left))
+        decision = policy.stop.decide(prefix.state(asker.ledger.spend, left))
         if isinstance(decision, Stop):
             return decision.reason
         if await prefix.advance():
+            if asks and prefix.samples:
+                place = len(prefix.samples) - 1
+                asked = await asker.ask(asks, prefix.samples[place:], left)
+                prefix.note([place], asked.samples, asked.about, asked.missing)
             continue
         if left is not None and left <= 0:
             return StopReason.DEADLINE

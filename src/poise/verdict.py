@@ -66,11 +66,6 @@ class Verdict:
         """The result at the prefix where sampling stopped."""
         state = prefix.state(spend, None)
         leader = self.vote.elect(state)
-        decision = self.policy.exit.decide(state, leader)
-        chosen = leader if decision == "answer" else None
-        text = _first_text(prefix, chosen)
-        if self.question.kind is None and chosen is None and prefix.samples:
-            decision, text = "answer", prefix.samples[0].text  # open chat: the reply is the answer
         evidence = Evidence(
             tuple(prefix.samples),
             state.clusters,
@@ -80,7 +75,12 @@ class Verdict:
             segment=None if self.profile is None else self.profile.segment(self.question),
         )
         stated = self._stated(evidence, stop, error, prefix)
-        calibrated = stated.probability is not None and decision == "answer"
+        decision = self.policy.exit.decide(state, leader, stated.probability)
+        chosen = leader if decision == "answer" else None
+        text = _first_text(prefix, chosen)
+        if self.question.kind is None and leader is None and prefix.samples:
+            decision, text = "answer", prefix.samples[0].text  # open chat: the reply is the answer
+        calibrated = stated.probability is not None
         signals, missing = self._signals(stated, evidence, error)
         ranked = sorted(range(len(state.counts)), key=lambda cluster: -state.counts[cluster])
         return Result(

@@ -5,7 +5,7 @@ mypy reads it in strict mode (``make types``); it is never run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_type
 
@@ -116,7 +116,9 @@ class Twins:
             return Stop(StopReason.CONSENSUS)
         return Stop(StopReason.BUDGET) if state.n >= self.max_samples else Draw(1)
 
-    def stops(self, prefixes: IntArray) -> IntArray:
+    def stops(
+        self, prefixes: IntArray, values: Mapping[str, npt.NDArray[np.float64]] | None = None
+    ) -> IntArray:
         """The same for arrays."""
         stops: npt.NDArray[np.int64] = np.full(len(prefixes), prefixes.shape[1], np.int64)
         return stops

@@ -19,7 +19,7 @@ from typing import Any
 
 from poise.errors import Exhausted, InputError, Rejected, UsageError
 from poise.pools import Pool, canonical, read_pools
-from poise.types import Batch, Capabilities, Meter, Reply, Request, Sample, Usage
+from poise.types import Batch, Capabilities, FollowUp, Meter, Reply, Request, Sample, Usage
 
 __all__ = ["Stored", "shuffled"]
 
@@ -146,7 +146,8 @@ class Stored:
         if name not in kept:
             where = "the question" if about is None else f"sample {about}"
             raise Rejected(f"the pool holds no reply to {name} about {where}")
-        return Reply(kept[name].text, logprobs=kept[name].logprobs)
+        reply = kept[name]
+        return Reply(reply.text, logprobs=reply.logprobs, answered=True, extra=reply.extra)
 
 
 def _reply(sample: Sample, top: int | None) -> Reply:
@@ -168,15 +169,23 @@ def _ordered(pool: Pool, seed: int | None) -> tuple[Sample, ...]:
     return tuple(pool.samples[index] for index in order)
 
 
+def _replies(pool: Pool) -> Iterator[FollowUp]:
+    """All follow-ups' replies that the pool holds."""
+    for kept in (pool.followups, *(sample.followups for sample in pool.samples)):
+        yield from kept.values()
+
+
 def _capabilities(pools: tuple[Pool, ...]) -> Capabilities:
     logprobs = [sample.logprobs for pool in pools for sample in pool.samples]
     kept = [found for found in logprobs if found is not None]
-    ranks = (len(alternatives) for found in kept for alternatives in found.top or ())
+    asked = [reply.logprobs for pool in pools for reply in _replies(pool)]
+    every = [*kept, *(found for found in asked if found is not None)]
+    ranks = (len(alternatives) for found in every for alternatives in found.top or ())
     notes = ["seed: every draw is stored; a request's seed and decoding change nothing"]
     if len(kept) < len(logprobs):
         absent = len(logprobs) - len(kept)
         notes.append(f"logprobs: {absent} of {len(logprobs)} stored samples have none")
-    top = max(ranks, default=0) if kept else None
+    top = max(ranks, default=0) if every else None
     return Capabilities(n=MOST, logprobs=top, seed=True, notes=tuple(notes))
 
 

@@ -72,8 +72,8 @@ class Auto(Calibrator):
     ``chosen_``: "mixture", "identity" or "constant"; ``calibrator_``: it, refitted on all rows;
     ``considered_``: a list of ``Considered``, one a candidate and last the mixture, whose number is
     flattered by its weights, found on the same predictions; ``held_out_``: what this whole
-    procedure, weights and guards included, did on groups that had no part in it (the outer level).
-    Quote that one.
+    procedure, weights and guards included, did on groups that had no part in it (the outer level),
+    and ``held_out_chance_`` (rows,) what it said of them. Quote those.
     """
 
     name: ClassVar[str] = "auto"
@@ -116,6 +116,7 @@ class Auto(Calibrator):
             chosen, _ = self._choose(names, train, members[~test])
             for one, held in ((chosen, chance), (self._fitted(_guard(names), train), guard)):
                 held[test] = one.predict_proba(rows.scores[test])[:, 1]
+        self.held_out_chance_ = chance
         self.held_out_ = _considered("auto", chance, guard, rows, members)
         self.calibrator_, self.considered_ = self._choose(names, rows, members)
         self.chosen_ = self.calibrator_.name

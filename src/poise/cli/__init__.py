@@ -21,6 +21,8 @@ VERBS = {
     "ask": "One question: an answer, and how sure.",
     "run": "A file of questions: results, sampling each only as much as it needs.",
     "fit": "Labelled pools: a profile that makes probabilities, with its held-out numbers.",
+    "replay": "Policies on stored pools: accuracy against everything spent.",
+    "tune": "Thresholds for a target, with a certificate, or refused.",
     "sample": "A file of questions: a pool file with N samples of each.",
     "score": "Stored answers: signals and probabilities, without generating anything.",
     "report": "The card: how true probabilities are; from a profile or graded pools.",
@@ -83,6 +85,10 @@ def _root(
 
 def main() -> None:
     """Entry point: one line per error, exit codes as documented (see ``errors``)."""
+    # Read when numpy is first imported. Our matrices are small: a thread a core only waits for the
+    # others, many times over where something else runs on the machine. (OMP_NUM_THREADS is left
+    # alone: at 1 it makes llama.cpp ten times slower.)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if isinstance(sys.stdout, TextIOWrapper):
         # Half a surrogate pair in a model's text is no reason to lose the answer it is in.
         sys.stdout.reconfigure(errors="replace")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,11 +13,13 @@ from rich.table import Table as Grid
 
 from poise import fit as fitting
 from poise.cli import options
+from poise.cli.output import refuse_existing
+from poise.cli.selection import read_arms
 from poise.config import load as load_config
 from poise.errors import UsageError
 from poise.plan import Plan, plan
 from poise.policies import parse_policy
-from poise.pools import Labelled, read_pools
+from poise.pools import read_pools
 from poise.profile import Profile
 from poise.score import score
 
@@ -61,15 +63,15 @@ def fit(
         return
     if output is None or not pools:
         raise UsageError("name the pools to fit on and the profile to write: POOL… -o PROFILE")
-    if output.exists() and not overwrite:
-        raise UsageError(f"{output} exists; name another output or pass --overwrite")
-    if not output.parent.is_dir():
-        raise UsageError(f"{output.parent}: no such folder")
+    refuse_existing(output, overwrite=overwrite)
+    try:
+        note.encode()
+    except UnicodeEncodeError:
+        raise UsageError("--note is not text in UTF-8") from None
     chosen = parse_policy(policy or "beta", max_samples)
     rules = load_config(config).rules()
-    listed = [labelled for path in pools for labelled in _arms(path)]
     profile = fitting.fit(
-        listed,
+        list(read_arms(pools)),
         chosen,
         signals=options.listed(signals),
         rules=rules,
@@ -82,11 +84,6 @@ def fit(
         print(json.dumps({"profile": profile.id, **_numbers(profile)}, ensure_ascii=False))  # noqa: T201
     else:
         _show(profile, output)
-
-
-def _arms(path: Path) -> Iterator[Labelled]:
-    for labelled in read_pools(path):
-        yield from labelled.by_arm()
 
 
 def _texts(path: Path) -> tuple[str, Sequence[str]]:
@@ -162,17 +159,14 @@ def _plan(
     pools: Sequence[Path], signals: str | None, delta: float, seed: int, *, as_json: bool
 ) -> None:
     """What labels would buy, for probabilities like those that the pools' raw signal gives."""
-    names = options.listed(signals) or ("agreement",)
-    if len(names) > 1:
-        raise UsageError("--plan looks at one signal in [0, 1]; name one with --signals")
+    name = options.one_signal(signals, "agreement")
     found = [
         value
-        for path in pools
-        for one in _arms(path)
-        if (value := score(one.pool, names).stated.signals.get(names[0])) is not None
+        for one in read_arms(pools)
+        if (value := score(one.pool, [name]).stated.signals.get(name)) is not None
     ]
     if pools and not found:
-        raise UsageError(f"--plan: no pool has the signal {names[0]}")
+        raise UsageError(f"--plan: no pool has the signal {name}")
     made = plan(found or None, fewest=fitting.FEWEST_QUESTIONS, delta=delta, seed=seed)
     if as_json:
         print(json.dumps(made.to_dict()))  # noqa: T201
@@ -195,6 +189,11 @@ def _show_plan(made: Plan) -> None:
             "yes" if one.profile else f"from {made.fewest}",
         )
     console.print(sizes)
+    told = "; ".join(
+        f"{one.target:g}: {'more than a million' if one.labels is None else one.labels}"
+        for one in made.floors
+    )
+    console.print(f"labels until an ECE by chance alone is at most {told}", soft_wrap=True)
     console.print(
         f"a certificate that at most so many answers are wrong (confidence {1 - made.delta:g}):"
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +14,7 @@ from rich.table import Table as Grid
 from poise.cli import options
 from poise.cli.batch import say
 from poise.cli.output import refuse_existing, write_lines
+from poise.cli.selection import read_arms
 from poise.errors import UsageError
 from poise.labelling import (
     Candidate,
@@ -44,7 +44,20 @@ Reach = Annotated[
 ]
 
 
+IGNORED = {
+    "n": "-n",
+    "profile": "--profile",
+    "signals": "--signals",
+    "threshold": "--threshold",
+    "queue": "--queue",
+    "seed": "--seed",
+    "as_json": "--json",
+}
+"""Flags that choose answers, and say nothing where labels are put in."""
+
+
 def label(
+    ctx: typer.Context,
     pools: Annotated[list[Path], typer.Argument(help="Pool files.", metavar="POOL…")],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Sheet or pool file; default: stdout.")
@@ -72,6 +85,9 @@ def label(
     """Choose answers to label, or put labels into pools."""
     refuse_existing(output, overwrite=overwrite)
     if sheet is not None:
+        stated = [flag for name, flag in IGNORED.items() if _is_stated(ctx, name)]
+        if stated:
+            raise UsageError(f"--labels chooses nothing; leave {', '.join(stated)} out")
         _put_in(pools, sheet, output, override=override, quiet=quiet)
         return
     if override:
@@ -96,14 +112,19 @@ def label(
         say(f"{output}: {len(picks)} answers; fill in correct (1 or 0) or gold, then --labels")
 
 
+def _is_stated(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def _candidates(
     pools: list[Path], profile: Path | None, signals: str | None, threshold: float | None
 ) -> list[Candidate]:
     fitted = None if profile is None else load(profile)
-    names = options.listed(signals) or (STAND_IN,)
-    if len(names) > 1 or (fitted is not None and signals is not None):
-        raise UsageError("--signals names the one stand-in for a profile's probability")
-    return [_candidate(one, fitted, names[0], threshold) for one in _arms(pools)]
+    if fitted is not None and signals is not None:
+        raise UsageError("--signals names the stand-in for a profile's probability; give one")
+    name = options.one_signal(signals, STAND_IN)
+    return [_candidate(one, fitted, name, threshold) for one in read_arms(pools)]
 
 
 def _candidate(
@@ -121,17 +142,13 @@ def _candidate(
     return Candidate.of(
         one,
         found.answer,
+        segment=found.segment,
         probability=chance,
         calibrated=calibrated,
+        stand_in=name,
         decision="abstain" if found.place is None or unsure else "answer",
         reason="no readable answer" if found.place is None else reason,
     )
-
-
-def _arms(pools: list[Path]) -> Iterator[Labelled]:
-    for path in pools:
-        for labelled in read_pools(path):
-            yield from labelled.by_arm()
 
 
 def _show(told: tuple[Coverage, ...]) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from poise.errors import UsageError
 from poise.policies.bounds import MOST_SAMPLES
+from poise.signals import signal
 from poise.types import Kind
 
 Model = Annotated[
@@ -92,7 +93,10 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existin
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Count unusable lines and go on, instead of refusing.")
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Fixes every draw the server lets be fixed.")]
+Seed = Annotated[
+    int,
+    typer.Option("--seed", min=0, max=2**32 - 1, help="Fixes every draw the server lets be fixed."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 ConfigFile = Annotated[
@@ -104,6 +108,16 @@ Signals = Annotated[
         "--signals", help="Signals by name, separated by commas, e.g. agreement,leader_p_true."
     ),
 ]
+
+
+def one_signal(text: str | None, default: str) -> str:
+    """The one signal of pools or questions in ``--signals``. Raises UsageError for any other."""
+    names = listed(text) or (default,)
+    if len(names) > 1:
+        raise UsageError("--signals: one signal at a time is looked at here; name one")
+    if signal(names[0]).level == "sample":
+        raise UsageError(f"--signals {names[0]} is of single samples; name leader_{names[0]}")
+    return names[0]
 
 
 def listed(text: str | None) -> tuple[str, ...] | None:

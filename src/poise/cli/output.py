@@ -6,19 +6,15 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from poise.errors import UsageError
+from poise import files
 
 __all__ = ["refuse_existing", "write_lines"]
 
 
 def refuse_existing(output: Path | None, *, overwrite: bool) -> None:
-    """Raise UsageError where the output is there already, or its folder is not."""
-    if output is None:
-        return
-    if output.exists() and not overwrite:
-        raise UsageError(f"{output} exists; name another output or pass --overwrite")
-    if not output.parent.is_dir():
-        raise UsageError(f"{output.parent}: no such folder")
+    """Raise UsageError where a file that was named cannot be the output; None is stdout."""
+    if output is not None:
+        files.refuse_existing(output, overwrite=overwrite)
 
 
 def write_lines(lines: Iterable[str], output: Path | None) -> None:
@@ -27,12 +23,5 @@ def write_lines(lines: Iterable[str], output: Path | None) -> None:
         for line in lines:
             sys.stdout.write(line + "\n")
         return
-    partial = output.with_name(output.name + ".partial")
-    try:
-        with partial.open("w", encoding="utf-8") as stream:
-            stream.writelines(line + "\n" for line in lines)
-        partial.replace(output)
-    except OSError as error:
-        raise UsageError(f"{output}: cannot be written ({error.strerror})") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    with files.whole(output) as stream:
+        stream.writelines(f"{line}\n".encode() for line in lines)

@@ -12,8 +12,12 @@ import typer
 
 from poise.cli import options
 from poise.cli.batch import say
+from poise.cli.output import refuse_existing
+from poise.cli.selection import read_arms
 from poise.errors import InputError, RefusedError, UsageError
-from poise.pools import Labelled, read_pools
+from poise.fit.pools import fingerprint
+from poise.labelling import last_label
+from poise.pools import Labelled
 from poise.profile import Profile, load
 from poise.report import Card, Decision, Evaluation, make_card, write_card
 from poise.score import Scored, score
@@ -23,7 +27,7 @@ SUFFIXES = (".html", ".png", ".json")
 
 def report(
     files: Annotated[
-        list[Path], typer.Argument(help="A profile (.json), or graded pool files.", metavar="FILE…")
+        list[Path], typer.Argument(help="A profile, or graded pool files.", metavar="FILE…")
     ],
     output: Annotated[
         list[Path] | None,
@@ -43,10 +47,9 @@ def report(
 ) -> None:
     """Make a card."""
     for path in output or ():
-        if path.suffix not in SUFFIXES:
+        if path.suffix.lower() not in SUFFIXES:
             raise UsageError(f"{path}: a card is {', '.join(SUFFIXES)}")
-        if path.exists() and not overwrite:
-            raise UsageError(f"{path} exists; name another output or pass --overwrite")
+        refuse_existing(path, overwrite=overwrite)
     if output is None and not as_json:
         raise UsageError("name the card to write with -o card.html, or pass --json")
     evaluation, decision = _read(files, profile, signals)
@@ -62,21 +65,32 @@ def report(
 def _read(
     files: list[Path], profile: Path | None, signals: str | None
 ) -> tuple[Evaluation, Decision | None]:
-    if len(files) == 1 and files[0].suffix == ".json":
+    if len(files) == 1 and _is_profile(files[0]):
         if profile is not None or signals is not None:
             raise UsageError("a profile's own card takes no --profile and no --signals")
         one = load(files[0])
         return of_profile(one), decision_of(one)
-    pools = [labelled for path in files for one in read_pools(path) for labelled in one.by_arm()]
+    pools = list(read_arms(files))
     if profile is not None:
         if signals is not None:
             raise UsageError("--profile and --signals both say what to judge; give one")
         fitted = load(profile)
         return of_pools(pools, fitted, "agreement"), decision_of(fitted)
-    names = options.listed(signals) or ("agreement",)
-    if len(names) > 1:
-        raise UsageError("--signals: a card judges one signal; make one for each")
-    return of_pools(pools, None, names[0]), None
+    return of_pools(pools, None, options.one_signal(signals, "agreement")), None
+
+
+def _is_profile(path: Path) -> bool:
+    """Whether the file is one JSON object that is no pool, going by its first line."""
+    try:
+        with path.open("rb") as stream:
+            first = next((line for line in stream if line.strip()), b"")
+    except OSError:
+        return False  # who reads pools says so
+    try:
+        found = json.loads(first)
+    except (ValueError, RecursionError):
+        return first.strip() == b"{" or path.suffix == ".json"
+    return isinstance(found, dict) and "schema" in found and "samples" not in found
 
 
 def of_profile(profile: Profile) -> Evaluation:
@@ -138,8 +152,41 @@ def of_pools(pools: list[Labelled], profile: Profile | None, raw_name: str) -> E
         group=[one.pool.group for one, *_ in rows],
         segment=_segments(segments),
         left_out=dict(left_out),
+        held_out=None if profile is None or not _fitted_on(profile, pools) else False,
+        caveats=_picked([(one, stated, label) for one, _, stated, _, label in rows]),
         name=_name(pools, profile, raw_name),
     )
+
+
+def _fitted_on(profile: Profile, pools: list[Labelled]) -> bool:
+    return fingerprint(pools) == profile.data.get("fingerprint")
+
+
+def _picked(rows: list[tuple[Labelled, float, int]]) -> tuple[str, ...]:
+    """What to know where labels were picked and not drawn at random; () where none were."""
+    kept = [(last_label(one), stated, label) for one, stated, label in rows]
+    picked = [(one, stated, label) for one, stated, label in kept if one is not None]
+    known = [
+        (float(one["weight"]), stated, label)
+        for one, stated, label in picked
+        if isinstance(one.get("weight"), int | float) and one["weight"] > 0
+    ]
+    edges = sum(one.get("why") == "edge" for one, *_ in picked)
+    alike = len({weight for weight, *_ in known}) == 1 and edges < len(picked)
+    if not picked or (alike and len(known) == len(rows)):
+        return ()
+    said = (
+        f"{len(picked)} of {len(rows)} labels are of answers that were picked, {edges} of them as"
+        " edge cases: the numbers are unweighted, so they are about what was picked, and biased for"
+        " all answers."
+    )
+    if not known:
+        return (f"{said} A review queue states no weights to correct it with.",)
+    total = sum(weight for weight, *_ in known)
+    right = sum(weight * label for weight, _, label in known) / total
+    says = sum(weight * stated for weight, stated, _ in known) / total
+    weighted = f"{right:.3f} are right and {says:.3f} is stated on average"
+    return (f"{said} Weighted by what each pick stands for ({len(known)} labels), {weighted}.",)
 
 
 def decision_of(profile: Profile) -> Decision:
@@ -157,7 +204,10 @@ def decision_of(profile: Profile) -> Decision:
         policy=f"{stop}",
         considered=profile.considered,
         chosen=chosen,
-        why="the least held-out log loss behind the guards of `auto`",
+        why=(
+            "the signals were named, or are those that cost nothing; the final map is the one that"
+            " `auto` chose, by the least held-out log loss behind its guards"
+        ),
         limits=(
             "It speaks for this arm, this policy and questions worded like those it was fitted on.",
             "It does not see drift: outcomes have to be compared with it as they come in.",

@@ -20,12 +20,9 @@ from poise.policies import Fixed, Policy
 from poise.policies.bounds import MOST_SAMPLES
 from poise.pools import Labelled, Pool, QuestionLine, pool_record
 from poise.score import score
-from poise.signals import Signal, asking, signal
+from poise.signals import Signal, asking, logprobs_for, signal
 from poise.solve import Setting
 from poise.types import Arm, FollowUp, Kind, Result, Sample, StopReason, TokenLogprobs
-
-LEAST_TOP = 2
-"""Alternatives a token, the chosen one among them, from which a margin can be read."""
 
 
 def sample(
@@ -70,8 +67,7 @@ def sample(
     source = Source(file, chosen.kind, limit, skip_bad=skip_bad, check_gold=True)
     named = [signal(name) for name in options.listed(signals) or ()]
     asks = asking(one.name for one in named)
-    if any("top_logprobs" in one.needs for one in named):
-        top_logprobs = max(top_logprobs, LEAST_TOP)
+    top_logprobs = max(top_logprobs, logprobs_for(one.name for one in named) or 0)
     setting = Setting(seed, logprobs=top_logprobs, ask=asks)
     total = budget(total_budget, chosen.arm)
     batch = Batch(chosen, Policy(Fixed(n)), setting, total, concurrency)

@@ -37,7 +37,7 @@ def fit_capability(
     usable = np.isfinite(held) & some
     weight = usable / np.maximum(usable.sum(axis=1, keepdims=True), 1)
     flat = (values[usable] for values in (arrays.n, held, right, trials, weight))
-    level, growth = fit_precision(*(np.asarray(values, np.float64) for values in flat))
+    precision = fit_precision(*(np.asarray(values, np.float64) for values in flat))
     middle = size // 2 - 1
     there = usable[:, middle]
     report = _report(
@@ -46,7 +46,7 @@ def fit_capability(
         trials[there, middle],
         arrays.signals["agreement"][there, middle],
     )
-    return Capability(fitted, level, growth), {"after": middle + 1, **report}
+    return Capability(fitted, precision), {"after": middle + 1, **report}
 
 
 def _report(

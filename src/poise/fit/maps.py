@@ -83,13 +83,15 @@ def folds(group: IntArray, seed: int) -> IntArray:
     return np.asarray(dealt[member], np.int64)
 
 
-def with_history(arrays: Prefixes, fold: IntArray) -> tuple[Prefixes, SegmentHistory]:
-    """The arrays with the segments' history, of each row as the other folds tell it."""
+def with_history(
+    arrays: Prefixes, segments: Sequence[str | None], fold: IntArray
+) -> tuple[Prefixes, SegmentHistory]:
+    """The arrays with the history of ``segments`` (m,), of each row as the other folds tell it."""
     share = arrays.grades.mean(axis=1)
-    values = SegmentHistory.out_of_fold(arrays.segments, share, fold)
+    values = SegmentHistory.out_of_fold(segments, share, fold)
     spread = np.repeat(values[:, None], arrays.codes.shape[1], axis=1)
     signals = {**arrays.signals, SegmentHistory.name: spread}
-    return replace(arrays, signals=signals), SegmentHistory.fit(arrays.segments, share)
+    return replace(arrays, signals=signals), SegmentHistory.fit(segments, share)
 
 
 def fit_maps(
@@ -109,7 +111,7 @@ def fit_maps(
         final,
         usable,
         chance,
-        cross_stated(chosen, chance, right, group, seed),
+        final.held_out_chance_,
         right,
         group,
     )

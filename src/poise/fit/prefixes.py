@@ -5,8 +5,8 @@ It does not know what is fitted to them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,7 @@ class Prefixes:
     ``right`` (m, N): whether the leader after that many samples is right, 0 where there is none.
     ``grades`` (m, N): whether the sample itself is. ``group`` (m,): the question's number, for
     splits. ``segments`` (m,) names, None where not stated. ``ranged``: signals in [0, 1].
+    ``values`` (m, N): of each sample, what the stop rule reads.
     """
 
     codes: IntArray
@@ -49,6 +50,7 @@ class Prefixes:
     group: npt.NDArray[np.int64]
     segments: tuple[str | None, ...]
     ranged: frozenset[str]
+    values: Mapping[str, FloatArray] = field(default_factory=dict)
 
     @property
     def n(self) -> IntArray:
@@ -68,16 +70,52 @@ class Prefixes:
 
 
 def prefixes(
-    pools: Sequence[Labelled], further: Sequence[str] | None = None, *, single: bool = False
+    pools: Sequence[Labelled],
+    further: Sequence[str] | None = None,
+    *,
+    single: bool = False,
+    needs: Sequence[str] = (),
 ) -> Prefixes:
     """Arrays of fully graded pools with equally many samples.
 
     ``further``: signals beside the votes, each there for nearly every question; None: the leader's
     log-probability if nearly every sample has one. ``segment_history`` is left to the fit, as it
-    depends on the labels. ``single``: every sample is a row of its own, and there are no votes.
+    depends on the labels. ``needs``: signals of single samples that the stop rule reads.
+    ``single``: every sample is a row of its own, and there are no votes.
     Raises InputError for pools that differ in size or lack a signal; RefusedError where a sample
     has no grade; UsageError for an unknown signal.
     """
+    arrays = _bare(pools)
+    codes = arrays.codes
+    found = {name: _known(signal(name)).over_prefixes(codes) for name in COUNTS}
+    # Without a readable answer there is no leader to read anything about.
+    led = (codes >= 0) if single else np.maximum.accumulate(codes >= 0, axis=1)
+    ranged: set[str] = {COUNTS[0], SegmentHistory.name}
+    for name in [LOGPROB] if further is None else further:
+        if name in COUNTS or name == SegmentHistory.name:
+            continue
+        one = signal(name)
+        values = _values(one, codes, pools, single=single)
+        lacking = float(np.isnan(values[led]).mean())
+        if lacking > MOST_MISSING:
+            if further is None:
+                continue
+            raise InputError(
+                f"{name} is missing at {lacking:.0%} of the prefixes; leave it out of --signals"
+            )
+        found[name] = values
+        if one.range[0] >= 0 and one.range[1] <= 1:
+            ranged.add(name)
+    read = {name: _of_samples(signal(name), pools) for name in needs}
+    arrays = replace(arrays, signals=found, ranged=frozenset(ranged), values=read)
+    return _alone(arrays) if single else arrays
+
+
+# -- inside -------------------------------------------------------------------------------------
+
+
+def _bare(pools: Sequence[Labelled]) -> Prefixes:
+    """The arrays without any signal; raises where pools do not belong together."""
     size = len(pools[0].pool.samples)
     for one in pools:
         if len(one.pool.samples) != size:
@@ -88,10 +126,12 @@ def prefixes(
         if None in one.correct:
             raise RefusedError(f"question {one.pool.question_id!r} has samples without a grade")
     codes = np.array([_codes(one) for one in pools], np.int64)
+    if (codes < 0).all():
+        raise RefusedError("no sample holds a readable answer")
     numbers: dict[tuple[str, str], int] = {}
     group = [numbers.setdefault(one.pool.group, len(numbers)) for one in pools]
     grades = np.array([[int(c or 0) for c in one.correct] for one in pools], np.int64)
-    arrays = Prefixes(
+    return Prefixes(
         codes,
         {},
         _right(codes, grades),
@@ -100,31 +140,6 @@ def prefixes(
         tuple(one.pool.segment for one in pools),
         frozenset(),
     )
-    found = {name: _known(signal(name)).over_prefixes(codes) for name in COUNTS}
-    wanted = [LOGPROB] if further is None else further
-    # Without a readable answer there is no leader to read anything about.
-    led = (codes >= 0) if single else np.maximum.accumulate(codes >= 0, axis=1)
-    ranged: set[str] = {COUNTS[0], SegmentHistory.name}
-    for name in wanted:
-        if name in COUNTS or name == SegmentHistory.name:
-            continue
-        one_signal = signal(name)
-        values = _values(one_signal, codes, pools, single=single)
-        lacking = float(np.isnan(values[led]).mean())
-        if lacking > MOST_MISSING:
-            if further is None:
-                continue
-            raise InputError(
-                f"{name} is missing at {lacking:.0%} of the prefixes; leave it out of --signals"
-            )
-        found[name] = values
-        if one_signal.range[0] >= 0 and one_signal.range[1] <= 1:
-            ranged.add(name)
-    arrays = replace(arrays, signals=found, ranged=frozenset(ranged))
-    return _alone(arrays) if single else arrays
-
-
-# -- inside -------------------------------------------------------------------------------------
 
 
 def _known(one: Signal) -> PrefixSignal:
@@ -148,6 +163,7 @@ def _alone(arrays: Prefixes) -> Prefixes:
         group=np.repeat(arrays.group, n),
         segments=tuple(segment for segment in arrays.segments for _ in range(n)),
         ranged=arrays.ranged,
+        values={name: values.reshape(-1, 1) for name, values in arrays.values.items()},
     )
 
 
@@ -166,14 +182,17 @@ def _values(one: Signal, codes: IntArray, pools: Sequence[Labelled], *, single: 
     if one.level == "question":
         return np.array([[_of_question(one, each)] * codes.shape[1] for each in pools], np.float64)
     if single:
-        return np.array([_of_singles(one, each) for each in pools], np.float64)
+        return _of_samples(one, pools)
     if not isinstance(one, PrefixSignal):
         raise UsageError(f"{one.name} has no array form, so nothing can be fitted on it")
     if one.reads is None:
         return one.over_prefixes(codes)
-    reads = signal(one.reads)
-    rows = [[_value(reads, Evidence.single(x)) for x in each.pool.samples] for each in pools]
-    return one.over_prefixes(codes, np.array(rows, np.float64))
+    return one.over_prefixes(codes, _of_samples(signal(one.reads), pools))
+
+
+def _of_samples(one: Signal, pools: Sequence[Labelled]) -> FloatArray:
+    """(m, N) the signal of every single sample."""
+    return np.array([_of_singles(one, each) for each in pools], np.float64)
 
 
 def _of_question(one: Signal, labelled: Labelled) -> float:

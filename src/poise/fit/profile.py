@@ -16,18 +16,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from poise.domain import QuestionTest
-from poise.errors import RefusedError
+from poise.errors import InputError, RefusedError
 from poise.fit.capability import FEWEST_AFTER, fit_capability
 from poise.fit.maps import fit_maps, folds, subsets, with_history
+from poise.fit.policy import stops_of
 from poise.fit.pools import check_size, fingerprint, one_arm
 from poise.fit.pools import texts as texts_of
-from poise.fit.prefixes import Prefixes, prefixes
-from poise.fit.records import check_signal, considered, kept_rows, report, sizes
+from poise.fit.prefixes import MOST_MISSING, Prefixes, prefixes
+from poise.fit.records import check_classes, check_signal, considered, kept_rows, report, sizes
 from poise.fit.segments import how_found, learnt, placed
 from poise.policies import IntArray, Policy
 from poise.pools import Labelled
 from poise.profile import Profile
-from poise.segmenter import Rules
+from poise.segmenter import Rules, Segmenter
 from poise.signals import SegmentHistory
 from poise.state_map import COUNTS
 
@@ -52,20 +53,19 @@ def fit(
     that is fitted here. ``others``: named lists of questions of other tasks, to say how many the
     domain test turns away. Raises RefusedError where the data cannot carry a profile, InputError
     where the pools do not belong together or lack a signal, UsageError for an unknown signal.
+    Pools that are not fully graded are left out and counted.
     """
     given = list(pools)
-    listed = [placed(one, rules) for one in given]
+    listed = _graded(given, rules)
     arm, kind = one_arm(listed, policy)
     asked = texts_of(listed)
-    arrays, fold, history = _arrays(listed, policy, signals, seed)
+    arrays, fold, history, segmenter = _arrays(listed, policy, signals, rules, seed)
     names = _order(arrays)
-    stops = policy.stop.stops(arrays.codes) - 1
+    policy, stops = stops_of(policy, listed, arrays, fold, seed)
     fitted = [fit_maps(arrays, one, stops, fold, seed) for one in subsets(names)]
     check_signal(fitted[0])
     able = arrays.codes.shape[1] >= 2 * FEWEST_AFTER
     capability, told = fit_capability(arrays, names, fold) if able else (None, None)
-    parted = history is not None or rules.rules
-    segmenter = learnt(listed, asked, rules, seed) if parted else None
     domain = QuestionTest.fit(asked, seed)
     profile = Profile(
         id="",
@@ -86,6 +86,7 @@ def fit(
             "seed": seed,
             "held_out": report(fitted[0], seed),
             "capability": told,
+            "ungraded": len(given) - len(listed),
             "segmenter": None if segmenter is None else how_found(segmenter, given),
         },
         held_out=kept_rows(arrays, fitted[0], stops, seed),
@@ -99,25 +100,51 @@ def fit(
 # -- inside -------------------------------------------------------------------------------------
 
 
+def _graded(pools: Sequence[Labelled], rules: Rules) -> list[Labelled]:
+    """The pools that are fully graded, in their segments."""
+    listed = [placed(one, rules) for one in pools if None not in one.correct]
+    if pools and not listed:
+        raise RefusedError("no pool is fully graded; label with gold answers")
+    return listed
+
+
 def _arrays(
-    pools: Sequence[Labelled], policy: Policy, signals: Sequence[str] | None, seed: int
-) -> tuple[Prefixes, IntArray, SegmentHistory | None]:
+    pools: Sequence[Labelled],
+    policy: Policy,
+    signals: Sequence[str] | None,
+    rules: Rules,
+    seed: int,
+) -> tuple[Prefixes, IntArray, SegmentHistory | None, Segmenter | None]:
     """Everything that can be read at every prefix, the folds, and the segments' history."""
-    arrays = prefixes(pools, signals, single=policy.stop.max_samples == 1)
+    single = policy.stop.max_samples == 1
+    arrays = prefixes(pools, signals, single=single, needs=policy.stop.needs)
     check_size(pools, policy)
+    check_classes(arrays, policy)
     fold = folds(arrays.group, seed)
+    size = len(pools[0].pool.samples) if single else 1
+    segmenter, found = learnt(pools, rules, fold[::size].tolist(), seed)
+    found = tuple(segment for segment in found for _ in range(size))
     history = None
-    if _wants_history(arrays, signals):
-        arrays, history = with_history(arrays, fold)
+    if _wants_history(found, signals):
+        arrays, history = with_history(arrays, found, fold)
     if not arrays.signals:
         raise RefusedError("there is no signal to fit on: name one with --signals")
-    return arrays, fold, history
+    return arrays, fold, history, segmenter
 
 
-def _wants_history(arrays: Prefixes, signals: Sequence[str] | None) -> bool:
-    if signals is not None:
-        return SegmentHistory.name in signals
-    return None not in arrays.segments and len(set(arrays.segments)) > 1
+def _wants_history(found: Sequence[str | None], signals: Sequence[str] | None) -> bool:
+    """Whether segments are there to have a history. Raises InputError where they are named and not.
+
+    Segments that nothing but the caller states have to be stated nearly always.
+    """
+    able = found.count(None) <= MOST_MISSING * len(found) and len(set(found)) > 1
+    if signals is None:
+        return able
+    if SegmentHistory.name in signals and not able:
+        raise InputError(
+            "segment_history: the pools state no segments, or too few; give rules, or leave it out"
+        )
+    return SegmentHistory.name in signals
 
 
 def _order(arrays: Prefixes) -> tuple[str, ...]:

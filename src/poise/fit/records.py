@@ -14,10 +14,10 @@ from poise.calibrators.rows import Scale
 from poise.errors import RefusedError
 from poise.fit.maps import FOLDS, Fitted, cross_stated
 from poise.fit.prefixes import LOGPROB, FloatArray, Prefixes
-from poise.metrics import paired, summary
-from poise.policies import IntArray
+from poise.metrics import summary
+from poise.policies import IntArray, Policy
 
-__all__ = ["check_signal", "considered", "kept_rows", "report", "sizes"]
+__all__ = ["check_classes", "check_signal", "considered", "kept_rows", "report", "sizes"]
 
 REPORTED = (
     *("rows", "base_rate", "brier", "base_brier", "log_loss", "base_log_loss", "bins", "ece"),
@@ -25,20 +25,46 @@ REPORTED = (
 )
 """What of ``metrics.summary`` a profile keeps about itself."""
 
+FEWEST_OF_CLASS = 10
+"""Right answers, and wrong ones, without which folds and bootstrap draws have one class only."""
+
+LEAST = 1e-6
+"""A probability below counts as this one: a certainty that is wrong costs 13.8 nats, no more."""
+
 MOST_KEPT = 5000
 """Held-out rows kept in the file for its card; of more, a seeded draw."""
 
 
+def check_classes(arrays: Prefixes, policy: Policy) -> None:
+    """Raise RefusedError where too few answers at the stops are right, or too few wrong."""
+    stops = policy.stop.stops(arrays.codes, arrays.values) - 1
+    right = arrays.right[np.arange(len(stops)), stops]
+    for what, count in (("right", int(right.sum())), ("wrong", int((1 - right).sum()))):
+        if count < FEWEST_OF_CLASS:
+            raise RefusedError(
+                f"{count} of {len(right)} answers are {what}; a fit takes at least"
+                f" {FEWEST_OF_CLASS} of each"
+            )
+
+
 def check_signal(first: Fitted) -> None:
-    """Raise RefusedError where what would be stated is no better than the base rate."""
-    base = np.full(len(first.right), first.right.mean())
-    if not 0 < base[0] < 1:
-        raise RefusedError("every question is answered rightly, or every one wrongly")
-    loss = paired("log_loss", first.right, first.stated, base, first.group, replicates=0)
-    if loss.value is not None and loss.value >= 0:
+    """Raise RefusedError where what would be stated does not beat the base rate beyond noise.
+
+    Judged by log loss on questions that had no part in any choice: the gain has to exceed its
+    standard error over questions.
+    """
+    base = float(first.right.mean())
+    said = np.clip(np.where(first.right == 1, first.stated, 1 - first.stated), LEAST, 1)
+    loss = -np.log(said)
+    entropy = np.where(first.right == 1, -np.log(base), -np.log(1 - base))
+    _, member = np.unique(first.group, return_inverse=True)
+    gain = np.bincount(member, entropy - loss) / len(loss)
+    error = float(np.sqrt(len(gain)) * gain.std(ddof=1))
+    if gain.sum() <= error:
         raise RefusedError(
-            f"no signal ranks the answers: on held-out questions the probabilities do worse than"
-            f" the base rate, {base[0]:.3f}, which is then the honest thing to say"
+            f"no signal ranks the answers beyond noise: held out, the probabilities gain"
+            f" {gain.sum():.4f} nats (standard error {error:.4f}) over the base rate, {base:.3f},"
+            " which is then the honest thing to say"
         )
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from poise.errors import RefusedError
 from poise.pools import Labelled
-from poise.segmenter import Classifier, Rules, Segmenter
+from poise.segmenter import Rules, Segmenter
+from poise.wording import Classifier
 
 __all__ = ["how_found", "learnt", "placed"]
 
@@ -21,9 +22,26 @@ def placed(one: Labelled, rules: Rules) -> Labelled:
     return replace(one, pool=replace(pool, segment=rules.segment(pool.question.text)))
 
 
-def learnt(pools: Sequence[Labelled], texts: Sequence[str], rules: Rules, seed: int) -> Segmenter:
-    """Rules first, then a classifier of the wording, where segments can be told by it."""
-    return Segmenter(rules, _classifier(pools, texts, seed))
+def learnt(
+    pools: Sequence[Labelled], rules: Rules, fold: Sequence[int], seed: int
+) -> tuple[Segmenter | None, tuple[str | None, ...]]:
+    """What will place questions, and where it places those of ``pools`` (m,), ``fold`` (m,) each.
+
+    Rules place a question of a pool as they will place any; the classifier that places it has not
+    seen its fold. So history is gathered, and judged, by the same means that will be used. Without
+    rules or segments that wording can tell, there is no segmenter, and they are as stated.
+    """
+    classifier = _classifier(pools, seed)
+    if classifier is None and not rules.rules:
+        return None, tuple(one.pool.segment for one in pools)
+    found: list[str | None] = [None] * len(pools)
+    for number in sorted(set(fold)):
+        others = [one for one, of in zip(pools, fold, strict=True) if of != number]
+        unseen = Segmenter(rules, _classifier(others, seed))
+        for place, one in enumerate(pools):
+            if fold[place] == number and one.pool.question is not None:
+                found[place] = unseen.segment(one.pool.question)
+    return Segmenter(rules, classifier), tuple(found)
 
 
 def how_found(segmenter: Segmenter, pools: Sequence[Labelled]) -> dict[str, Any]:
@@ -49,12 +67,12 @@ def how_found(segmenter: Segmenter, pools: Sequence[Labelled]) -> dict[str, Any]
 # -- inside ---------------------------------------------------------------------------------------
 
 
-def _classifier(pools: Sequence[Labelled], asked: Sequence[str], seed: int) -> Classifier | None:
+def _classifier(pools: Sequence[Labelled], seed: int) -> Classifier | None:
     """Finds segments by wording; None where they cannot be told apart by it."""
     known = [
-        (text, one.pool.segment)
-        for one, text in zip(pools, asked, strict=True)
-        if one.pool.segment is not None
+        (one.pool.question.text, one.pool.segment)
+        for one in pools
+        if one.pool.segment is not None and one.pool.question is not None
     ]
     if not known:
         return None

@@ -13,7 +13,7 @@ It does not know: who labels, where pools are kept, or how a probability was mad
 
 from __future__ import annotations
 
-from poise.labelling.applying import LabelCount, apply
+from poise.labelling.applying import LabelCount, apply, last_label
 from poise.labelling.candidate import Candidate, Key
 from poise.labelling.choosing import Pick, choose, review_queue
 from poise.labelling.coverage import Coverage, coverage
@@ -31,6 +31,7 @@ __all__ = [
     "apply",
     "choose",
     "coverage",
+    "last_label",
     "read_csv",
     "review_queue",
     "write_csv",

@@ -11,14 +11,16 @@ from typing import Any
 
 from poise.errors import InputError
 from poise.grading import canonical_gold, grade
-from poise.labelling.candidate import Key
+from poise.labelling.candidate import Key, given_by
 from poise.labelling.sheet import Label, Labels
 from poise.pools import Labelled, Pool, canonical
 
-__all__ = ["LABELS", "LabelCount", "apply"]
+__all__ = ["LABELS", "LabelCount", "apply", "last_label"]
 
 LABELS = "labels"
 """Where in ``Labelled.extra`` the labels are kept: a list, the oldest first."""
+
+SOURCE = "label"
 
 
 @dataclass(slots=True)
@@ -45,12 +47,14 @@ def apply(
 ) -> Iterator[Labelled]:
     """All pools in their order, those that a label is about with their grades.
 
-    ``correct`` grades the samples of the label's arm whose answer is the labelled string; ``gold``
-    becomes the pool's gold answer and grades all of its samples, an unreadable one as wrong. The
-    label itself, with weight, why and note, is kept in ``extra["labels"]``; applying a sheet twice
-    changes nothing. Raises InputError, naming the sheet's line, where a grade or a gold answer
-    that is there says otherwise, unless ``override``; where rows, or ``correct`` and ``gold`` of
-    one row, disagree; where gold cannot be read; where ``extra["labels"]`` is something else.
+    ``correct`` grades the samples of the label's arm that give the labelled answer, in whatever
+    notation: those that vote together (an arm none of whose samples has the string itself was
+    shown with another answer, and stays as it is); ``gold`` becomes the pool's gold answer and
+    grades all of its samples, an unreadable one as wrong. The label itself, with weight, why and
+    note, is kept in ``extra["labels"]``; applying a sheet twice changes nothing. Raises InputError,
+    naming the sheet's line, where a grade or a gold answer that is there says otherwise, unless
+    ``override``; where rows, or ``correct`` and ``gold`` of one row, disagree; where gold cannot be
+    read; where ``extra["labels"]`` is something else.
     Raises UsageError where grading needs a package that is missing.
     """
     count = LabelCount() if count is None else count
@@ -68,6 +72,14 @@ def apply(
     for key in by_key.keys() - met:
         count.unknown += len(by_key[key])
         count.lines.update(label.line for label in by_key[key])
+
+
+def last_label(one: Labelled) -> Mapping[str, Any] | None:
+    """The newest label that ``apply`` put into the pool, as it is kept; None: there is none."""
+    kept = one.extra.get(LABELS)
+    records = kept if isinstance(kept, list) else []
+    own = (each for each in reversed(records) if isinstance(each, Mapping))
+    return next((each for each in own if each.get("source") == SOURCE), None)
 
 
 def _keys(pool: Pool) -> list[Key]:
@@ -128,8 +140,7 @@ class _Sheet:
         """The grade of each sample, by index, that the label speaks about."""
         said: dict[int, int] = {}
         if label.correct is not None:
-            same = (i for i in members if pool.samples[i].answer == label.answer)
-            said = dict.fromkeys(same, label.correct)
+            said = dict.fromkeys(given_by(pool, members, label.answer), label.correct)
         if label.gold is None:
             return said
         told = {
@@ -184,7 +195,7 @@ class _Sheet:
 
 def _record(label: Label) -> Mapping[str, Any]:
     record = {
-        "source": "label",
+        "source": SOURCE,
         "answer": label.answer,
         "correct": label.correct,
         "gold": label.gold,

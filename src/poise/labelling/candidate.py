@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from poise.answers.clusters import Clusters
 from poise.errors import UsageError
 from poise.pools import Labelled, Pool, canonical
 
-__all__ = ["BANDS", "Candidate", "Key", "Twins", "band_of", "distinct"]
+__all__ = ["BANDS", "Candidate", "Key", "Twins", "band_of", "distinct", "given_by"]
 
 Key = tuple[str, str, str, str, str]
 """(dataset, model, decoding, run, question_id), "" where not stated: ``Pool.key``."""
@@ -32,9 +33,9 @@ class Candidate:
 
     ``decoding``: its canonical JSON, as in ``Pool.key``. ``question``: all that was asked, the
     options of a choice included: equal texts count as one question. ``probability`` in [0, 1]:
-    ``calibrated``, or a raw signal that stands in for one. ``decision``: answer | abstain, with
-    the ``reason``. ``labelled``: nobody has to be asked; ``correct`` (1, 0) is then the label,
-    None where it is not known here. Raises UsageError where these contradict each other.
+    ``calibrated``, or that of the raw signal ``stand_in`` taken for one. ``decision``: answer |
+    abstain, with the ``reason``. ``labelled``: nobody has to be asked; ``correct`` (1, 0) is then
+    the label, None where it is not known here. Raises UsageError where these contradict each other.
     """
 
     dataset: str
@@ -47,6 +48,7 @@ class Candidate:
     answer: str | None = None
     probability: float | None = None
     calibrated: bool = False
+    stand_in: str = "signal"
     decision: str = "answer"
     reason: str | None = None
     labelled: bool = False
@@ -71,19 +73,21 @@ class Candidate:
         labelled: Labelled,
         answer: str | None,
         *,
+        segment: str | None = None,
         probability: float | None = None,
         calibrated: bool = False,
+        stand_in: str = "signal",
         decision: str = "answer",
         reason: str | None = None,
     ) -> Candidate:
         """The candidate of a pool of one arm (``Labelled.by_arm``) whose reported answer is given.
 
-        It counts as labelled where the gold answer is there or a sample with this answer is
-        graded. Raises UsageError.
+        ``segment`` None: the one that the pool states. It counts as labelled where the gold answer
+        is there or a sample that gives this answer, in any notation, is graded. Raises UsageError.
         """
         pool = labelled.pool
-        graded = zip(pool.samples, labelled.correct, strict=True)
-        grades = [g for sample, g in graded if sample.answer == answer and g is not None]
+        same = given_by(pool, range(len(pool.samples)), answer)
+        grades = [g for i in same if (g := labelled.correct[i]) is not None]
         return cls(
             dataset=pool.dataset,
             question_id=pool.question_id,
@@ -91,10 +95,11 @@ class Candidate:
             run=pool.run,
             decoding=None if pool.decoding is None else canonical(pool.decoding),
             question=_asked(pool),
-            segment=pool.segment,
+            segment=pool.segment if segment is None else segment,
             answer=answer,
             probability=probability,
             calibrated=calibrated,
+            stand_in=stand_in,
             decision=decision,
             reason=reason,
             labelled=labelled.gold is not None or bool(grades),
@@ -110,6 +115,22 @@ class Candidate:
     def abstained(self) -> bool:
         """Whether no answer was given to the one who asked."""
         return self.decision == ABSTAIN
+
+
+def given_by(pool: Pool, members: Iterable[int], answer: str | None) -> list[int]:
+    """Those of ``members``, samples of one arm in dispatch order, whose answer is the same.
+
+    The same as votes have it: of one cluster with the answer, which one of them gives literally
+    (else none). None: those whose answer could not be read.
+    """
+    listed = list(members)
+    answers = [pool.samples[i].answer for i in listed]
+    if answer not in answers:
+        return []
+    clusters = Clusters(pool.kind)
+    of = [clusters.add(one) for one in answers]
+    wanted = of[answers.index(answer)]
+    return [i for i, cluster in zip(listed, of, strict=True) if cluster == wanted]
 
 
 def _asked(pool: Pool) -> str | None:

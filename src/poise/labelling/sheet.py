@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from poise.errors import InputError, UsageError
+from poise.errors import InputError
+from poise.files import whole
 from poise.labelling.candidate import Key
 from poise.labelling.choosing import Pick
 
@@ -28,7 +29,8 @@ NAMES = ("dataset", "model", "decoding", "run", "question_id", "segment", "answe
 
 COLUMNS = (
     *("dataset", "model", "decoding", "run", "question_id", "segment", "question", "answer"),
-    *("probability", "decision", "why", "weight", "duplicates", "correct", "gold", "note"),
+    *("probability", "signal", "decision", "why", "weight", "duplicates"),
+    *("correct", "gold", "note"),
 )
 
 NEEDED = ("dataset", "model", "decoding", "run", "question_id", "answer", "correct", "gold")
@@ -78,6 +80,7 @@ class Labels:
 def write_csv(picks: Iterable[Pick], target: str | Path | TextIO) -> None:
     """The picks as a sheet with empty columns ``correct``, ``gold`` and ``note``.
 
+    ``probability`` is calibrated or empty; a raw signal is in ``signal``, as ``agreement=0.25``.
     A file is written whole or not at all, replaces an existing one, and starts with a byte-order
     mark, without which spreadsheets take UTF-8 for something else; a text stream gets none. Only
     the first 30,000 characters of a question are shown. Raises UsageError where the file cannot
@@ -92,7 +95,8 @@ def write_csv(picks: Iterable[Pick], target: str | Path | TextIO) -> None:
         _check_cells(pick.candidate.question_id, row)
         writer.writerow(row)
     if isinstance(target, str | Path):
-        _place(Path(target), buffer.getvalue())
+        with whole(target) as stream:
+            stream.write(buffer.getvalue().encode("utf-8-sig"))
     else:
         target.write(buffer.getvalue())
 
@@ -110,19 +114,9 @@ def _check_cells(asked: str, row: Sequence[str]) -> None:
         raise InputError(f"question {asked!r}: {problem}; leave it out of the sheet")
 
 
-def _place(path: Path, text: str) -> None:
-    partial = Path(f"{path}.partial")
-    try:
-        partial.write_bytes(text.encode("utf-8-sig"))
-        partial.replace(path)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def _row(pick: Pick) -> list[str]:
     one = pick.candidate
+    value = None if one.probability is None else repr(float(one.probability))
     cells = {
         "dataset": one.dataset,
         "model": one.model,
@@ -132,7 +126,8 @@ def _row(pick: Pick) -> list[str]:
         "segment": one.segment,
         "question": None if one.question is None else _cut(one.question),
         "answer": one.answer,
-        "probability": None if one.probability is None else repr(float(one.probability)),
+        "probability": value if one.calibrated else None,
+        "signal": None if one.calibrated or value is None else f"{one.stand_in}={value}",
         "decision": one.decision,
         "why": pick.why,
         "weight": None if pick.weight is None else repr(float(pick.weight)),

@@ -17,6 +17,11 @@ __all__ = ["Answer"]
 class Answer:
     """Gives the leader; abstains only where no sample could be read."""
 
-    def decide(self, state: State, leader: int | None) -> Literal["answer", "abstain"]:  # noqa: ARG002
+    def decide(
+        self,
+        state: State,  # noqa: ARG002
+        leader: int | None,
+        probability: float | None = None,  # noqa: ARG002
+    ) -> Literal["answer", "abstain"]:
         """``"answer"``, or ``"abstain"`` where ``leader`` is None."""
         return "abstain" if leader is None else "answer"

@@ -14,18 +14,20 @@ rule does not know that one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
 
+from poise.columns import FloatArray
 from poise.errors import UsageError
 from poise.policies.bounds import count
 from poise.policies.running import BoolArray, IntArray, first_stop
 from poise.types import Draw, State, Stop, StopReason
 
-__all__ = ["Beta"]
+__all__ = ["Beta", "votes_needed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +62,18 @@ class Beta:
         if left < 0:
             return Stop(StopReason.BUDGET)
         leader, runner_up = state.top_two
-        lacking = int(_votes_needed(self.threshold, self.max_samples)[runner_up]) - leader
+        lacking = int(votes_needed(self.threshold, self.max_samples)[runner_up]) - leader
         if lacking <= 0:
             return Stop(StopReason.SURE)
         return Draw(min(lacking, left)) if left else Stop(StopReason.BUDGET)
 
-    def stops(self, prefixes: IntArray) -> IntArray:
+    def stops(
+        self,
+        prefixes: IntArray,
+        values: Mapping[str, FloatArray] | None = None,  # noqa: ARG002
+    ) -> IntArray:
         """Where ``decide`` stops, (m,), for (m, N) prefixes as in ``StopRule.stops``."""
-        needed = _votes_needed(self.threshold, self.max_samples)
+        needed = votes_needed(self.threshold, self.max_samples)
 
         def sure(leader: IntArray, runner_up: IntArray) -> BoolArray:
             return leader >= needed.take(runner_up)
@@ -76,7 +82,7 @@ class Beta:
 
 
 @lru_cache(maxsize=256)
-def _votes_needed(threshold: float, max_samples: int) -> IntArray:
+def votes_needed(threshold: float, max_samples: int) -> IntArray:
     """The fewest votes a with P(a, b) >= ``threshold``, for every b <= ``max_samples`` / 2.
 
     Read-only, (max_samples // 2 + 1,); ``max_samples`` + 1 where no leader can get there. The walk

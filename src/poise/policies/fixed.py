@@ -5,11 +5,13 @@ It does not look at the answers.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from poise.columns import FloatArray
 from poise.policies.bounds import count
 from poise.policies.running import IntArray, columns_of
 from poise.types import Draw, State, Stop, StopReason
@@ -38,6 +40,10 @@ class Fixed:
             return Draw(missing)
         return Stop(StopReason.SINGLE if self.max_samples == 1 else StopReason.FIXED)
 
-    def stops(self, prefixes: IntArray) -> IntArray:
+    def stops(
+        self,
+        prefixes: IntArray,
+        values: Mapping[str, FloatArray] | None = None,  # noqa: ARG002
+    ) -> IntArray:
         """``min(N, max_samples)`` for each of the (m, N) prefixes, as (m,)."""
         return np.full(len(prefixes), columns_of(prefixes, self.max_samples), np.int64)

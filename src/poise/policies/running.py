@@ -7,7 +7,7 @@ It does not know what a rule makes of the counts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from poise.errors import UsageError
 
-__all__ = ["BoolArray", "IntArray", "blocks", "columns_of", "first_stop"]
+__all__ = ["BoolArray", "IntArray", "blocks", "columns_of", "first_stop", "mark", "votes_before"]
 
 IntArray = npt.NDArray[np.integer[Any]]
 """An array of integers of any width."""
@@ -75,6 +75,40 @@ def first_stop(
     for rows, block in blocks(prefixes, limit):
         _walk(block, decided, stops[rows])
     return stops
+
+
+def votes_before(block: IntArray) -> Iterator[IntArray]:
+    """For each column of ``block`` (r, samples), the votes that the sample's cluster had before it.
+
+    Yields (r,) a column, -1 where the answer was unreadable. Any rule that reads counts and not who
+    they belong to can be kept up to date from these numbers alone.
+    """
+    size = len(block)
+    slots = int(block.max()) + 2
+    # Slot 0 of each question takes the unreadable samples, and is set back to -1 after each.
+    counts = np.zeros((size, slots), np.int64)
+    place = np.arange(size) * slots + 1
+    flat = counts.reshape(-1)
+    for drawn in block.T:
+        counts[:, 0] = -1
+        cell = place + drawn
+        before = flat.take(cell)
+        yield before
+        flat[cell] = before + 1
+
+
+def mark(stops: IntArray, verdicts: Iterable[BoolArray]) -> None:
+    """Write into ``stops`` (r,) at which of the ``verdicts``, counted from 1, each first holds.
+
+    Each verdict is (r,). Where none holds, ``stops`` stays as it is.
+    """
+    live = np.ones(len(stops), np.bool_)
+    for n, verdict in enumerate(verdicts, start=1):
+        ended = verdict & live
+        stops[ended] = n
+        live &= ~verdict
+        if not live.any():
+            return
 
 
 def _walk(

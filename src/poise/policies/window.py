@@ -5,11 +5,13 @@ It does not know how many votes the answers have outside the window.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from poise.columns import FloatArray
 from poise.errors import UsageError
 from poise.policies.bounds import count
 from poise.policies.running import IntArray, blocks, columns_of
@@ -55,7 +57,11 @@ class Window:
             ahead += self.width
         return Draw(min(ahead, left))
 
-    def stops(self, prefixes: IntArray) -> IntArray:
+    def stops(
+        self,
+        prefixes: IntArray,
+        values: Mapping[str, FloatArray] | None = None,  # noqa: ARG002
+    ) -> IntArray:
         """Where ``decide`` stops, (m,), for (m, N) prefixes as in ``StopRule.stops``."""
         columns = columns_of(prefixes, self.max_samples)
         stops = np.full(len(prefixes), columns, np.int64)

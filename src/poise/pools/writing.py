@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from poise.errors import PoiseError, UsageError
+from poise.files import whole
 from poise.pools.fields import logprobs_record
 from poise.pools.pool import Labelled, Pool, SampleArm
 from poise.pools.reading import NESTED, SCHEMA, UNREAD
@@ -116,19 +116,10 @@ def write_parquet(path: str | Path, records: Iterable[Mapping[str, Any]]) -> Non
         [pyarrow.field(name, text) for name in _COLUMNS]
         + [pyarrow.field(REST, text, metadata=MARK)]
     )
-    partial = Path(f"{path}.partial")
-    try:
-        with parquet.ParquetWriter(partial, schema) as writer:
-            rows = (_row(record) for record in records)
-            while group := list(itertools.islice(rows, _ROW_GROUP)):
-                writer.write_table(pyarrow.Table.from_pylist(group, schema=schema))
-        partial.replace(path)
-    except PoiseError:
-        raise
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(path) as stream, parquet.ParquetWriter(stream, schema) as writer:
+        rows = (_row(record) for record in records)
+        while group := list(itertools.islice(rows, _ROW_GROUP)):
+            writer.write_table(pyarrow.Table.from_pylist(group, schema=schema))
 
 
 def _row(record: Mapping[str, Any]) -> dict[str, str | None]:

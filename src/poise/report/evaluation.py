@@ -31,8 +31,9 @@ class Evaluation:
     it is read as a probability, else it is ranked only. ``group`` (m,) ids of questions (None: a
     question each); ``segment`` (m,) names. ``baselines``: name -> (m,) probabilities of other
     methods on the same rows. ``left_out``: reason -> number of rows that are not here.
-    ``held_out``: whether nothing was fitted on these questions; None: not known. ``name``: what was
-    evaluated, in words. Raises UsageError.
+    ``held_out``: whether nothing was fitted on these questions; None: not known. ``caveats``:
+    sentences on why the rows are no fair sample. ``name``: what was evaluated, in words. Raises
+    UsageError.
     """
 
     right: FloatArray
@@ -44,6 +45,7 @@ class Evaluation:
     baselines: Mapping[str, FloatArray] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
     held_out: bool | None = None
+    caveats: tuple[str, ...] = ()
     name: str = ""
 
     def __post_init__(self) -> None:

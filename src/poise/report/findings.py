@@ -58,6 +58,7 @@ def findings(
     stated = columns[0]
     assert stated.report is not None
     said = [
+        *(Finding("unfair_sample", "warning", text) for text in evaluation.caveats),
         *_named([("over all rows", found.overall)]),
         *_error(stated.report),
         *_worth(stated.report, differences),

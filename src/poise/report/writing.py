@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from poise.errors import UsageError
+from poise.files import refuse_existing, whole
 from poise.report.card import Card
 from poise.report.page import page
 from poise.report.pictures import png
@@ -40,13 +41,7 @@ def write_card(card: Card, path: str | Path, *, overwrite: bool = False) -> None
     form = FORMATS.get(target.suffix.lower())
     if form is None:
         raise UsageError(f"{target}: a card is written as {', '.join(FORMATS)}; name one of these")
-    if target.exists() and not overwrite:
-        raise UsageError(f"{target} exists; name another output or pass --overwrite")
+    refuse_existing(target, overwrite=overwrite)
     content = form(card)
-    partial = target.with_name(target.name + ".partial")
-    try:
-        partial.write_bytes(content)
-        partial.replace(target)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UsageError(f"{target}: cannot be written ({error.strerror})") from None
+    with whole(target) as stream:
+        stream.write(content)

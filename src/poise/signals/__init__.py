@@ -55,7 +55,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from poise.errors import MissingEvidence, UsageError
+from poise.errors import MissingEvidence, Unusable, UsageError
 from poise.signals.agreement import Agreement, Margin, Negentropy, Repetition
 from poise.signals.answer_span import AnswerLogprob, answer_tokens
 from poise.signals.asking import Ask, AskingSignal
@@ -98,6 +98,8 @@ __all__ = [
     "answer_tokens",
     "asking",
     "compute",
+    "logprobs_for",
+    "readings",
     "signal",
 ]
 
@@ -126,6 +128,9 @@ _ALL: tuple[Signal, ...] = (
     LogprobShare(),
     SoftSelfConsistency(),
 )
+
+LEAST_TOP = 2
+"""Alternatives a token, the chosen one among them, from which a margin can be read."""
 
 SIGNALS: dict[str, Signal] = {each.name: each for each in _ALL}
 """Signals by the name under which commands, configuration and profiles know them."""
@@ -163,6 +168,17 @@ def asking(names: Iterable[str]) -> tuple[AskingSignal, ...]:
     return tuple(each for each in known if isinstance(each, AskingSignal))
 
 
+def logprobs_for(names: Iterable[str]) -> int | None:
+    """Alternatives a token that samples have to come with for the named signals.
+
+    0: the chosen tokens' log-probabilities are enough; None: none are read.
+    """
+    needs = {need for name in names for need in signal(name).needs}
+    if "top_logprobs" in needs:
+        return LEAST_TOP
+    return 0 if "logprobs" in needs else None
+
+
 def compute(
     signals: Iterable[str | Signal], evidence: Evidence
 ) -> tuple[dict[str, float | None], dict[str, str]]:
@@ -171,8 +187,16 @@ def compute(
     ``values`` has every name, with a finite float or None; ``missing`` says why for each None.
     Raises UsageError, naming what there is, for a name that ``signal`` does not know.
     """
+    return readings(signals, evidence)[:2]
+
+
+def readings(
+    signals: Iterable[str | Signal], evidence: Evidence
+) -> tuple[dict[str, float | None], dict[str, str], frozenset[str]]:
+    """As ``compute``, and the names of those whose evidence came and could not be read."""
     values: dict[str, float | None] = {}
     missing: dict[str, str] = {}
+    unusable: set[str] = set()
     for each in signals:
         found = signal(each) if isinstance(each, str) else each
         name = found.name
@@ -181,9 +205,12 @@ def compute(
             value = found(evidence)
         except MissingEvidence as absent:
             missing[name] = str(absent)
+            if isinstance(absent, Unusable):
+                unusable.add(name)
             continue
         if math.isfinite(value):
             values[name] = value
         else:
             missing[name] = f"the log-probabilities or confidences give {value}, not a number"
-    return values, missing
+            unusable.add(name)
+    return values, missing, frozenset(unusable)

@@ -19,7 +19,7 @@ from typing import ClassVar, Literal
 
 from poise.answers import KINDS
 from poise.answers.markers import boxed, clause_end, stated
-from poise.errors import MissingEvidence, UsageError
+from poise.errors import MissingEvidence, Unusable, UsageError
 from poise.signals.evidence import Evidence, logprobs_of
 from poise.types import Kind, Reply, Sample, TokenLogprobs
 
@@ -89,7 +89,7 @@ def answer_tokens(sample: Sample) -> Span:
     span = _find(sample.text[begin:], sample.answer)
     if span is None:
         shown = sample.answer if len(sample.answer) <= 40 else sample.answer[:37] + "..."
-        raise MissingEvidence(f"the reply does not spell out its answer {shown!r}")
+        raise Unusable(f"the reply does not spell out its answer {shown!r}")
     start, end = span[0] + begin + offset, span[1] + begin + offset
     ends = list(accumulate(len(token) for token in logprobs.tokens))
     first = next(place for place, after in enumerate(ends) if after > start)
@@ -109,7 +109,7 @@ def _text_offset(logprobs: TokenLogprobs, text: str) -> int:
         if said and whole.endswith(said, 0, end):
             return end - len(said) - (len(text) - len(text.lstrip()))
         after -= len(token)
-    raise MissingEvidence("the tokens put together are not the reply's text")
+    raise Unusable("the tokens put together are not the reply's text")
 
 
 def _find(text: str, answer: str) -> Span | None:

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from poise.answers.markers import final_text
 from poise.answers.reading import Unreadable
-from poise.errors import MissingEvidence
+from poise.errors import MissingEvidence, Unusable
 from poise.signals.protocol import Signal
 from poise.types import FollowUp, Message, Prompt, Question, Reply, Sample
 
@@ -100,4 +100,4 @@ def said(text: str | None) -> str:
     try:
         return final_text(Reply(text))
     except Unreadable as unreadable:
-        raise MissingEvidence(str(unreadable)) from None
+        raise Unusable(str(unreadable)) from None

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from poise.errors import MissingEvidence
+from poise.errors import Unusable
 
 __all__ = ["band_in", "confidence_in", "percentage_in"]
 
@@ -50,9 +50,9 @@ def confidence_in(text: str) -> float:
     named = [found for found in _KEYED.finditer(text) if found["lead"] or _is_marked(found)]
     last = _last(text, [*named, *filter(_is_marked, _SURE.finditer(text))])
     if last is None:
-        raise MissingEvidence("the reply states no confidence")
+        raise Unusable("the reply states no confidence")
     if last["size"] == "1" and not _is_marked(last):
-        raise MissingEvidence('the reply states a confidence of "1": 1 % or certainty')
+        raise Unusable('the reply states a confidence of "1": 1 % or certainty')
     return _share(last)
 
 
@@ -66,7 +66,7 @@ def percentage_in(text: str) -> float:
     last = _last(text, [*found, *(one for one in _KEYED.finditer(text) if one["lead"])])
     last = last or _ANY.fullmatch(text.strip(_MARKS))
     if last is None:
-        raise MissingEvidence("the follow-up's reply holds no percentage")
+        raise Unusable("the follow-up's reply holds no percentage")
     return _share(last)
 
 
@@ -91,11 +91,11 @@ def band_in(text: str, labels: Sequence[str]) -> int:
     if last is not None and last["low"]:
         share = (int(last["low"]) + int(last["high"])) / 200
         if share > 1:
-            raise MissingEvidence(f"{last[0]!r} is not between 0 and 100 %")
+            raise Unusable(f"{last[0]!r} is not between 0 and 100 %")
     else:
         last = last or _ANY.fullmatch(text.strip(_MARKS))
         if last is None:
-            raise MissingEvidence("the follow-up's reply names no band")
+            raise Unusable("the follow-up's reply names no band")
         share = _share(last)
     # A percentage is a whole number of hundredths; 0.3 * 10 is not 3 in binary.
     return min(int(round(share * 1e9) * len(labels) // 10**9), len(labels) - 1)
@@ -124,5 +124,5 @@ def _share(number: re.Match[str]) -> float:
     if number["minus"] or share > 1:
         start = number.start("minus" if number["minus"] else "size")
         shown = number.string[start : number.end()]
-        raise MissingEvidence(f"{shown!r} is not between 0 and 1, or 0 and 100 %")
+        raise Unusable(f"{shown!r} is not between 0 and 1, or 0 and 100 %")
     return share

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from poise.errors import MissingEvidence, UsageError
+from poise.errors import MissingEvidence, Unusable, UsageError
 from poise.types import FollowUp, Sample, TokenLogprobs
 
 __all__ = ["Evidence", "logprobs_of"]
@@ -101,5 +101,5 @@ def logprobs_of(sample: Sample) -> TokenLogprobs:
     if sample.logprobs is None:
         raise MissingEvidence("no log-probabilities came with the reply; ask the server for them")
     if not sample.logprobs.chosen:
-        raise MissingEvidence("the reply has no tokens")
+        raise Unusable("the reply has no tokens")
     return sample.logprobs

@@ -68,7 +68,7 @@ class Leader:
                 try:
                     values.append(self.of(Evidence.single(sample)))
                 except MissingEvidence as missing:
-                    raise MissingEvidence(f"sample {sample.index}: {missing}") from None
+                    raise type(missing)(f"sample {sample.index}: {missing}") from None
         return sum(values) / len(values)
 
     def over_prefixes(self, codes: IntArray, values: FloatArray | None = None) -> FloatArray:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import ClassVar, Literal
 
-from poise.errors import MissingEvidence, UsageError
+from poise.errors import MissingEvidence, Unusable, UsageError
 from poise.signals.asking import Ask, around, replied
 from poise.signals.evidence import Evidence
 from poise.types import FollowUp, Prompt, Question, Sample, TokenLogprobs
@@ -20,6 +20,9 @@ __all__ = ["LEAST_MASS", "PTrue"]
 
 LEAST_MASS = 0.1
 """Below this much probability on yes and no together, their ratio is about something else."""
+
+MOST_HIDDEN = 0.05
+"""How far what was not listed may move the ratio where only one side was listed."""
 
 TOP = 20
 _NAMES = {"user": "p_true", "proposed": "p_true_proposed", "own": "p_true_own"}
@@ -49,13 +52,15 @@ class PTrue:
 
     Yes is summed over all tokens that are the word "yes" or "true" in any case, with blanks, stops
     or marks of emphasis around it, no likewise over "no" and "false"; parts of words ("Y") count
-    for neither. Alternatives that were not listed count as 0. A reply that opens with thinking is
-    read behind it.
+    for neither. Alternatives that were not listed count as 0, as long as that hides little: where
+    only one side was listed, the other has at most what the list leaves over. A reply that opens
+    with thinking is read behind it.
 
     Where no reply was kept, a number in [0, 1] that the file stores under the signal's name is
     taken. Raises MissingEvidence without either, without top log-probabilities, where yes and no
-    have less than ``LEAST_MASS`` together, and where the reply ends in its thinking; UsageError for
-    any other ``wording``.
+    have less than ``LEAST_MASS`` together, where one side was not listed and could move the ratio
+    by more than ``MOST_HIDDEN``, and where the reply ends in its thinking; UsageError for any other
+    ``wording``.
     """
 
     level: ClassVar[Literal["sample"]] = "sample"
@@ -121,9 +126,16 @@ def _share_of_yes(reply: FollowUp) -> float:
         for words in (_YES, _NO)
     )
     if yes + no < LEAST_MASS:
-        raise MissingEvidence(
+        raise Unusable(
             f"yes and no have {yes + no:.2g} of the probability together, less than {LEAST_MASS}: "
             f"the reply opens with {chosen!r}"
+        )
+    hidden = max(0.0, 1 - math.fsum(math.exp(logprob) for _, logprob in listed))
+    if not (yes and no) and hidden / (yes + no + hidden) > MOST_HIDDEN:
+        side = "no" if yes else "yes"
+        raise Unusable(
+            f"{side!r} is not among the {len(listed)} tokens listed, which leave {hidden:.2g} of"
+            " the probability over; ask a server that lists more"
         )
     return yes / (yes + no)
 
@@ -138,7 +150,7 @@ def _first_word(logprobs: TokenLogprobs) -> int:
     opening = whole.lstrip()[: len("<think>")]
     closed = whole.rfind("</think>")
     if closed < 0 and opening and "<think>".startswith(opening):
-        raise MissingEvidence("the follow-up's reply ended inside its thinking")
+        raise Unusable("the follow-up's reply ended inside its thinking")
     after = 0 if closed < 0 else closed + len("</think>")
     ends = accumulate(len(token) for token in logprobs.tokens)
     places = [
@@ -147,6 +159,6 @@ def _first_word(logprobs: TokenLogprobs) -> int:
         if end - len(token) >= after
     ]
     if not places:
-        raise MissingEvidence("the follow-up's reply holds nothing after its thinking")
+        raise Unusable("the follow-up's reply holds nothing after its thinking")
     words = (place for place in places if logprobs.tokens[place].strip(_MARKS))
     return next(words, places[0])

@@ -78,7 +78,7 @@ class Reply:
     ``finish``: the server's reason (stop, length, tool_calls, …). ``tokens`` None: not known.
     ``answered``: the back-end serves stored answers, and ``answer`` is the canonical one (None:
     it was unreadable); otherwise ``solve`` reads the answer out of ``text``. ``signals``: numbers
-    stored with it.
+    stored with it; ``extra``: what else is stored with the reply to a follow-up.
     """
 
     text: str | None
@@ -89,6 +89,7 @@ class Reply:
     answer: str | None = None
     answered: bool = False
     signals: Mapping[str, float | None] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from poise.spend import Spend
 from poise.types.questions import Kind
 from poise.types.samples import FollowUp, Sample, StopReason
 
-__all__ = ["Result"]
+__all__ = ["Result", "beta_dict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Result:
             "kind": None if self.kind is None else self.kind.value,
             "about": "response",
             "interval": None if self.interval is None else list(self.interval),
-            "capability": _beta(self.capability),
+            "capability": beta_dict(self.capability),
             "profile": None if self.profile is None else dict(self.profile),
             "signals": dict(self.signals),
             "missing": dict(self.missing),
@@ -75,7 +75,8 @@ class Result:
         }
 
 
-def _beta(parameters: tuple[float, float] | None) -> dict[str, float] | None:
+def beta_dict(parameters: tuple[float, float] | None) -> dict[str, float] | None:
+    """Beta(a, b) as JSON has it: its mean, a and b; None where there is none."""
     if parameters is None:
         return None
     a, b = parameters

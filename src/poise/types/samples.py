@@ -53,7 +53,8 @@ class State:
 
     ``clusters`` (n,) the cluster of each sample, numbered by first appearance, None where the
     answer was unreadable; ``counts`` votes by cluster; ``answers`` each cluster's canonical form.
-    ``seconds_left`` None: no deadline.
+    ``seconds_left`` None: no deadline. ``columns``: for each sample signal that the stop rule or
+    the vote needs, its value for each of the n samples, None where it is missing.
     """
 
     clusters: tuple[int | None, ...] = ()
@@ -62,6 +63,7 @@ class State:
     signals: Mapping[str, float | None] = field(default_factory=dict)
     spend: Spend = Spend()
     seconds_left: float | None = None
+    columns: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
 
     @property
     def n(self) -> int:

@@ -1,0 +1,334 @@
+"""The value rule against other stop rules: samples at the accuracy of the full vote less .2 points.
+
+    python benchmarks/value.py POOLS [--seeds 20] [--only gpqa] [--json FILE]
+
+POOLS is a folder with the public pools (see its README); the project's own arithmetic pool, its
+fitting part only, is read beside this file. For each pool and seed the questions are halved (runs
+and models of one question stay together) and their samples shuffled. Every rule's threshold, and
+for ``value`` its price, is the one that draws fewest samples on the first half among those whose
+accuracy there is at least that of the vote of all samples less .2 points. The second half is
+evaluated once. ``value`` learns its table on the first half as well: ``value`` for the payoff
+``right``, ``value agree`` without labels for ``agree`` (both prices are chosen by accuracy).
+
+The opponents: fixed, ratio, entropy, Beta, Dirichlet, windows, each at its own best threshold. The
+best opponent of a pool is the one with the fewest samples on the second halves among those within
+half a point of the full vote. A ratio counts where the paired difference in accuracy, value less
+opponent, averaged over seeds by question and bootstrapped over questions, has its lower 95 % bound
+above -.5 points.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import binom
+
+from poise import signals
+from poise.fit.value import learn
+from poise.policies import Beta, Dirichlet, Entropy, Fixed, Ratio, StopRule, Window
+from poise.pools import Labelled, read_pools
+from poise.replay.shuffling import renumbered
+from poise.signals import Evidence, compute
+from poise.types import Sample
+
+OWN = Path(__file__).parent / "pools" / "arithmetic_fit.jsonl.gz"
+MARGIN = 0.002
+FIT_ORDERS, TEST_ORDERS = 20, 10
+PRICES = np.geomspace(3e-5, 0.3, 36)
+BOOTSTRAPS = 4000
+
+
+@dataclass(frozen=True)
+class Data:
+    """q questions of N samples: labels and grades (q, N), log-probabilities or none, group (q,)."""
+
+    labels: np.ndarray
+    grades: np.ndarray
+    values: np.ndarray | None
+    group: np.ndarray
+
+
+@dataclass(frozen=True)
+class Half:
+    """Some of the questions in shuffled orders: (q, o, N)."""
+
+    codes: np.ndarray
+    right: np.ndarray
+    values: np.ndarray | None
+    group: np.ndarray
+
+    @property
+    def rows(self) -> np.ndarray:
+        """(q * o, N) codes."""
+        return self.codes.reshape(-1, self.codes.shape[2])
+
+    def correct(self) -> np.ndarray:
+        """(q * o, N) whether the leader after each sample is right."""
+        rows, right = self.rows, self.right.reshape(self.rows.shape)
+        votes = (rows[:, :, None] == np.arange(rows.max() + 1)).cumsum(axis=1)
+        leader = votes.argmax(axis=2)
+        return (np.take_along_axis(right, leader, axis=1) == 1) & (votes.max(axis=2) > 0)
+
+
+@dataclass
+class Tally:
+    """One rule on one pool: samples by seed, and by question the sum of accuracy and of seeds."""
+
+    samples: list[float] = field(default_factory=list)
+    accuracy: np.ndarray | None = None
+
+    def add(self, samples: float, accuracy: np.ndarray) -> None:
+        """Another seed; ``accuracy`` by question, 0 where it was in the first half."""
+        self.samples.append(samples)
+        self.accuracy = accuracy if self.accuracy is None else self.accuracy + accuracy
+
+
+# -- reading --------------------------------------------------------------------------------------
+
+
+def data(pools: Sequence[Labelled], size: int, signal: str | None = None) -> Data:
+    """The first ``size`` samples of every pool that has so many."""
+    kept = [one for one in pools if len(one.pool.samples) >= size]
+    labels, grades, values = [], [], []
+    for one in kept:
+        known: dict[str, int] = {}
+        drawn = one.pool.samples[:size]
+        labels.append(
+            [-1 if s.answer is None else known.setdefault(s.answer, len(known)) for s in drawn]
+        )
+        grades.append([c or 0 for c in one.correct[:size]])
+        values.append([value(signal, s) for s in drawn] if signal else [])
+    group = np.unique([one.pool.question_id for one in kept], return_inverse=True)[1]
+    return Data(
+        np.array(labels),
+        np.array(grades, np.int8),
+        np.array(values, np.float64) if signal else None,
+        group,
+    )
+
+
+def value(name: str, sample: Sample) -> float | None:
+    """A sample signal."""
+    return compute([signals.signal(name)], Evidence.single(sample))[0][name]
+
+
+def pools_of(folder: Path, only: str) -> Iterator[tuple[str, Data]]:
+    """Every pool of the table, by name."""
+    runs: dict[tuple[str, ...], list[Labelled]] = {}
+    for name in (
+        "gpqa_diamond",
+        "otis_mock_aime",
+        "math_qwen15b",
+        "aqua_pot_codex_k30",
+        "date_gpt35",
+    ):
+        for one in read_pools(folder / f"{name}.jsonl.gz"):
+            runs.setdefault((name, one.pool.dataset, *one.pool.key[1:4]), []).append(one)
+    listed: dict[str, tuple[list[Labelled], int]] = {}
+    for (name, dataset, model, _, run), pools in runs.items():
+        size = int(np.median([len(one.pool.samples) for one in pools]))
+        if name == "gpqa_diamond" and size >= 8:
+            listed[f"gpqa {model.split('/')[-1]} {run[:2]}"] = (pools, size)
+        elif name == "otis_mock_aime" and size >= 8:
+            listed.setdefault(f"otis k={size}", ([], size))[0].extend(pools)
+        elif dataset in {"gsm8k", "math500", "aqua_rat", "bigbench_date"}:
+            listed[dataset] = (pools, size)
+    for name, (pools, size) in listed.items():
+        if only in name:
+            yield name, data(pools, size)
+    if only in "own arithmetic":
+        pools = list(read_pools(OWN))
+        size = min(len(one.pool.samples) for one in pools)
+        yield "own arithmetic, votes", data(pools, size)
+        yield "own arithmetic, logprob", data(pools, size, "logprob")
+
+
+# -- one seed -------------------------------------------------------------------------------------
+
+
+def halves(pool: Data, orders: tuple[int, int], rng: np.random.Generator) -> tuple[Half, Half]:
+    """Split by question, and shuffle."""
+    first = rng.permutation(pool.group.max() + 1) < (pool.group.max() + 1) // 2
+    chosen = first[pool.group]
+    return (
+        shuffled(pool, chosen, orders[0], rng),
+        shuffled(pool, ~chosen, orders[1], rng),
+    )
+
+
+def shuffled(pool: Data, chosen: np.ndarray, orders: int, rng: np.random.Generator) -> Half:
+    """``orders`` orders of the chosen questions."""
+    q, size = int(chosen.sum()), pool.labels.shape[1]
+    places = rng.random((q, orders, size)).argsort(axis=2)
+
+    def taken(table: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(table[chosen][:, None].repeat(orders, 1), places, axis=2)
+
+    codes, right = renumbered(
+        taken(pool.labels).reshape(-1, size), taken(pool.grades).reshape(-1, size)
+    )
+    values = None if pool.values is None else taken(pool.values)
+    return Half(
+        codes.reshape(places.shape), right.reshape(places.shape), values, pool.group[chosen]
+    )
+
+
+def opponents(size: int) -> dict[str, list[StopRule]]:
+    """Every opponent at every threshold that may matter."""
+    votes = [(a, b) for a in range(1, size + 1) for b in range(min(a, size - a) + 1)]
+    tails = np.unique([1 - binom.cdf(b, a + b + 1, 0.5) for a, b in votes])
+    tails = tails[(tails >= 0.5) & (tails < 1)]
+    levels = tails[np.unique(np.linspace(0, len(tails) - 1, 80).astype(int))].tolist()
+    shares = np.linspace(0, 1, 33).tolist()
+    return {
+        "fixed": [Fixed(n) for n in range(1, size + 1)],
+        "ratio": [Ratio(share, size) for share in shares],
+        "entropy": [Entropy(share, size) for share in shares[:-1]],
+        "window": [Window(width, size) for width in range(1, size + 1)],
+        "beta": [Beta(level, size) for level in levels],
+        "dirichlet": [Dirichlet(level, size) for level in levels],
+    }
+
+
+def ran(
+    rule: StopRule, half: Half, correct: np.ndarray, signal: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Samples and accuracy by question, (q,) each, means over orders."""
+    values = {signal: half.values.reshape(half.rows.shape)} if rule.needs else None
+    stops = rule.stops(half.rows, values)
+    shape = half.codes.shape[:2]
+    return (
+        stops.reshape(shape).mean(axis=1),
+        correct[np.arange(len(stops)), stops - 1].reshape(shape).mean(axis=1),
+    )
+
+
+def tuned(rules: Sequence[StopRule], half: Half, correct: np.ndarray, signal: str) -> StopRule:
+    """The rule that draws fewest samples among those that are accurate enough on ``half``."""
+    target = correct[:, -1].mean() - MARGIN
+    best, fewest = Fixed(half.codes.shape[2]), float(half.codes.shape[2])
+    for rule in rules:
+        samples, accuracy = ran(rule, half, correct, signal)
+        if accuracy.mean() >= target and samples.mean() < fewest:
+            best, fewest = rule, samples.mean()
+    return best
+
+
+def measured(pool: Data, seeds: int, name: str) -> tuple[dict[str, Tally], np.ndarray]:
+    """Every rule's tally, with the full vote's, and how often each question was evaluated."""
+    found: dict[str, Tally] = {}
+    times = np.zeros(pool.group.max() + 1)
+    for seed in range(seeds):
+        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+        first, second = halves(pool, (FIT_ORDERS, TEST_ORDERS), rng)
+        correct, tested = first.correct(), second.correct()
+        size = pool.labels.shape[1]
+        signal = "" if pool.values is None else "logprob"
+        right = learn(first.codes, first.right, first.values, signal=signal)
+        agree = learn(first.codes, None, first.values, objective="agree", signal=signal)
+        rules = {
+            **{
+                rule: tuned(listed, first, correct, signal)
+                for rule, listed in opponents(size).items()
+            },
+            "value": tuned([right.rule(price) for price in PRICES], first, correct, signal),
+            "value agree": tuned([agree.rule(price) for price in PRICES], first, correct, signal),
+            "all": Fixed(size),
+            "beta .95": Beta(0.95, size),
+        }
+        times += np.bincount(second.group, minlength=len(times))
+        for label, rule in rules.items():
+            samples, accuracy = ran(rule, second, tested, signal)
+            by_question = np.bincount(second.group, accuracy, len(times))
+            found.setdefault(label, Tally()).add(float(samples.mean()), by_question)
+    return found, times
+
+
+# -- the table ------------------------------------------------------------------------------------
+
+
+def compared(found: Mapping[str, Tally], times: np.ndarray, rng: np.random.Generator) -> dict:
+    """One line of the table."""
+    there = times > 0
+
+    def points(label: str, other: str) -> np.ndarray:
+        return 100 * (found[label].accuracy - found[other].accuracy)[there]
+
+    def mean(differences: np.ndarray) -> float:
+        return float(differences.sum() / times[there].sum())
+
+    samples = {label: float(np.mean(tally.samples)) for label, tally in found.items()}
+    named = [label for label in samples if label not in {"value", "value agree", "all", "beta .95"}]
+    near = [label for label in named if mean(points(label, "all")) >= -0.5] or named
+    best = min(near, key=samples.__getitem__)
+    difference, weight = points("value", best), times[there]
+    picks = rng.integers(0, len(weight), (BOOTSTRAPS, len(weight)))
+    low = float(np.quantile(difference[picks].sum(1) / weight[picks].sum(1), 0.025))
+    return {
+        "samples": {label: round(one, 3) for label, one in samples.items()},
+        "to_full_vote": {label: round(mean(points(label, "all")), 2) for label in samples},
+        "best": best,
+        "ratio": round(samples["value"] / samples[best], 3),
+        "ratio_to_default_beta": round(samples["value"] / samples["beta .95"], 3),
+        "difference": round(mean(difference), 2),
+        "difference_low": round(low, 2),
+        "counts": low > -0.5,
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("pools", type=Path)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--only", default="", help="pools whose name holds this")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    started, lines = time.perf_counter(), {}
+    print(f"{'pool':34}{'N':>3}{'value':>7}{'best opponent':>18}{'ratio':>7}{'acc. diff':>10}"
+          f"{'low':>7}{'value - all':>12}{'best - all':>11}{'to beta .95':>12}")  # fmt: skip
+    for name, pool in pools_of(options.pools, options.only):
+        found, times = measured(pool, options.seeds, name)
+        line = lines[name] = compared(found, times, np.random.default_rng(1))
+        best, samples, lost = line["best"], line["samples"], line["to_full_vote"]
+        print(
+            f"{name[:33]:34}{pool.labels.shape[1]:>3}{samples['value']:>7.2f}"
+            f"{best:>11}{samples[best]:>7.2f}{line['ratio']:>7.2f}{line['difference']:>10.2f}"
+            f"{line['difference_low']:>7.2f}{lost['value']:>12.2f}{lost[best]:>11.2f}"
+            f"{line['ratio_to_default_beta']:>12.2f}{'' if line['counts'] else '  does not count'}",
+            flush=True,
+        )
+    votes = [line for name, line in lines.items() if "logprob" not in name]
+    if votes:
+        summary(votes)
+    print(f"{time.perf_counter() - started:.0f} s, {options.seeds} seeds")
+    if options.json:
+        options.json.write_text(json.dumps(lines, indent=1))
+
+
+def summary(votes: Sequence[dict]) -> None:
+    """Geometric means and counts over the pools of votes."""
+    ratios = np.array([line["ratio"] for line in votes])
+    counted = np.array([line["counts"] for line in votes])
+    geometric: Callable[[np.ndarray], float] = lambda x: float(np.exp(np.log(x).mean()))  # noqa: E731
+    to_agree = [line["samples"]["value agree"] / line["samples"][line["best"]] for line in votes]
+    to_default = [line["ratio_to_default_beta"] for line in votes]
+    print(
+        f"votes only, {len(votes)} pools: geometric mean {geometric(ratios):.3f}; at most .75 on "
+        f"{int((ratios <= 0.75).sum())}, at most 1 on {int((ratios <= 1).sum())}, above 1.02 on "
+        f"{int((ratios > 1.02).sum())}; accuracy holds on {int(counted.sum())}, geometric mean "
+        f"there {geometric(ratios[counted]) if counted.any() else float('nan'):.3f}; learnt "
+        f"without labels {geometric(np.array(to_agree)):.3f}; against beta at .95 "
+        f"{geometric(np.array(to_default)):.3f}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""How votes go on: a mixture of Chinese-restaurant processes, and what value rules plan on.
+
+Each component draws its next answer from an urn with discount ``alpha`` and strength ``theta``
+(Pitman and Yor), after an unreadable reply with probability ``rho``: with v readable samples of d
+answers, an answer with c votes comes with (c - alpha) / (v + theta), a new one with
+(theta + alpha d) / (v + theta). Small theta: one answer takes nearly all; large: no two agree. The
+mixture's weights are what is learnt; seen from a state they are weighed again by how well each
+component explains it, so that early agreement speaks for more of it.
+
+It does not know labels, prices or where the weights come from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from poise.columns import FloatArray
+from poise.policies.running import IntArray
+from poise.policies.value_states import Layer, Space, space
+
+__all__ = [
+    "COMPONENTS",
+    "PRIOR",
+    "Components",
+    "Process",
+    "Step",
+    "analytic",
+    "components",
+    "overtaken",
+]
+
+URNS = (
+    *((0.0, theta) for theta in (0.05, 0.2, 0.6, 1.5, 4.0, 12.0, 50.0)),
+    *((0.4, 0.3), (-0.3, 1.2), (-1.0, 4.0)),
+)
+"""(alpha, theta). Where alpha < 0 there are -theta / alpha answers: 4, as in a choice of four."""
+
+UNREADABLE = (0.01, 0.3, 0.8)
+
+COMPONENTS = tuple((alpha, theta, rho) for alpha, theta in URNS for rho in UNREADABLE)
+"""(alpha, theta, rho) of each component."""
+
+URN_WEIGHTS = (0.26, 0.13, 0.10, 0.06, 0.05, 0.06, 0.06, 0.14, 0.08, 0.06)
+UNREADABLE_WEIGHTS = (0.9, 0.07, 0.03)
+
+PRIOR = tuple(urn * unread for urn in URN_WEIGHTS for unread in UNREADABLE_WEIGHTS)
+"""Weights of the components before any pool is seen: half way from equal ones to those that fit the
+pools named in ``docs/value.md``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """All components on the states up to ``states.max_samples``.
+
+    ``chance[n]`` (s, 6, c): what the next sample is, by ``KINDS``; ``reach[n]`` (s, c): probability
+    of being in the state after n samples.
+    """
+
+    states: Space
+    chance: tuple[FloatArray, ...]
+    reach: tuple[FloatArray, ...]
+
+    def mixed(self, n: int, weights: FloatArray) -> FloatArray:
+        """(s, 6) what the next sample is, where components weigh ``weights`` (c,) at the start."""
+        weighed = self.reach[n] * weights
+        total = weighed.sum(axis=1, keepdims=True)
+        weighed = np.where(total > 0, weighed / np.where(total > 0, total, 1.0), weights)
+        mixed: FloatArray = np.einsum("skc,sc->sk", self.chance[n], weighed)
+        return mixed
+
+
+@lru_cache(maxsize=4)
+def components(max_samples: int) -> Components:
+    """``COMPONENTS`` on all states up to ``max_samples``; shared, read-only."""
+    states = space(max_samples)
+    chance = tuple(_chance(layer) for layer in states.layers[:-1])
+    reach = [np.ones((1, len(COMPONENTS)))]
+    for layer, following, some in zip(states.layers, states.layers[1:], chance, strict=False):
+        onward = np.zeros((len(following), len(COMPONENTS)))
+        for kind in range(layer.next.shape[1]):
+            there = layer.next[:, kind] >= 0
+            np.add.at(onward, layer.next[there, kind], (reach[-1] * some[:, kind])[there])
+        reach.append(onward)
+    return Components(states, chance, tuple(reach))
+
+
+def _chance(layer: Layer) -> FloatArray:
+    """(s, 6, c). What a state leaves open is set to its expectation: see ``docs/value.md``."""
+    alpha, theta, rho = (np.array(column) for column in zip(*COMPONENTS, strict=True))
+    a, b, d = (
+        column[:, None].astype(np.float64)
+        for column in (layer.leader, layer.runner_up, layer.distinct)
+    )
+    rest = layer.n - a - b
+    # With three answers seen, one of the rest was a vote; of the others, rho were unreadable.
+    third = np.where(d > 2, 1 + (1 - rho) * (rest - 1), 0.0)
+    answers = np.where(d > 2, np.clip(2 * third / (1 + b), 1.0, None), 0.0)
+    distinct = np.minimum(d, 2) + answers
+    # A vote for another answer makes it runner-up if that one had as many votes as the runner-up.
+    level = (third >= b) / np.maximum(b, 1)
+    other = np.maximum(third - alpha * answers, 0)
+    parts = [
+        np.where(a > 0, a - alpha, 0.0),
+        np.where(b > 0, b - alpha, 0.0),
+        other * (1 - level),
+        other * level,
+        np.where(a > 0, np.maximum(theta + alpha * distinct, 0.0), 1.0),
+    ]
+    votes = np.stack(parts, axis=1) * (layer.next[:, :5] >= 0)[:, :, None]
+    votes /= votes.sum(axis=1, keepdims=True)
+    unread = np.broadcast_to(rho, (len(layer), 1, len(COMPONENTS)))
+    return np.concatenate([votes * (1 - rho), unread], axis=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """From the cells (state, bucket) of one layer to those of the next.
+
+    The analytic part: ``chance`` (s, 6, q) of each kind of sample, after which the bucket moves by
+    ``voted`` (q, q) where the leader got the vote, by ``changed`` (q, q) where another answer
+    leads, and else stays. The counted part: ``share[i]`` from cell ``source[i]`` to ``target[i]``,
+    numbered state by state. Both together sum to one from every cell.
+    """
+
+    layer: Layer
+    chance: FloatArray
+    voted: FloatArray
+    changed: FloatArray
+    source: IntArray
+    target: IntArray
+    share: FloatArray
+
+    def expected(self, following: FloatArray) -> FloatArray:
+        """(s, q) mean of ``following`` (t, q), values of the next layer's cells, one sample on."""
+        voted, changed = following @ self.voted.T, following @ self.changed.T
+        total = np.zeros(self.chance.shape[::2])
+        for kind in range(self.chance.shape[1]):
+            place, change = self.layer.next[:, kind], self.layer.change[:, kind, None]
+            same = voted if kind == 0 else following
+            total += self.chance[:, kind] * ((1 - change) * same[place] + change * changed[place])
+        counted = np.bincount(self.source, self.share * following.ravel()[self.target], total.size)
+        return total + counted.reshape(total.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What is known or learnt of one kind of question: enough to plan.
+
+    ``steps[n]`` leads from layer n to n + 1. ``loss[n]`` (s, q): the expected payoff given up by
+    stopping there instead of drawing all ``states.max_samples``; 0 in the last layer, below 0
+    where more samples do harm. ``payoff[n]`` (s, q): the expected payoff of stopping there. q
+    buckets of a signal: 0 where it has no value, then from low to high.
+    """
+
+    states: Space
+    steps: tuple[Step, ...]
+    loss: tuple[FloatArray, ...]
+    payoff: tuple[FloatArray, ...]
+
+
+def overtaken(known: Components, chances: tuple[FloatArray, ...]) -> tuple[FloatArray, ...]:
+    """(s,) for each layer: the probability that another answer leads after all samples.
+
+    ``chances[n]`` (s, 6). 0 exactly where no other can. The runner-up's own chance to lead is
+    followed beside it; one that fell to third is taken to have none.
+    """
+    layers = known.states.layers
+    lose = np.zeros(len(layers[-1]))
+    rise = np.zeros(len(layers[-1]))
+    found = [lose]
+    for layer, chance in zip(reversed(layers[:-1]), reversed(chances), strict=True):
+        place, change = layer.next, layer.change
+        lose_next, rise_next = lose[place], rise[place]
+        lost = (1 - change) * lose_next + change * (1 - rise_next)
+        risen = (1 - change) * rise_next + change * (1 - lose_next)
+        lost[:, 4] = np.where(layer.leader == 0, 1.0, lose_next[:, 4])
+        risen[:, 3] = 0.0
+        risen[:, 4] = np.where(layer.runner_up == 0, 0.0, rise_next[:, 4])
+        left = known.states.max_samples - layer.n
+        # A leader without a rival was seen first, and wins a draw.
+        settled = (layer.runner_up == 0) & (layer.leader > 0) & (left <= layer.leader)
+        lose = np.where(settled, 0.0, (chance * lost).sum(axis=1))
+        rise = (chance * risen).sum(axis=1)
+        found.append(lose)
+    return tuple(reversed(found))
+
+
+@lru_cache(maxsize=4)
+def analytic(max_samples: int) -> Process:
+    """The process before any pool is seen: ``PRIOR``; the payoff is to agree with all samples."""
+    known = components(max_samples)
+    weights = np.array(PRIOR)
+    chances = tuple(known.mixed(n, weights) for n in range(max_samples))
+    loss = tuple(lose[:, None] for lose in overtaken(known, chances))
+    nothing, one = np.zeros(0, np.int64), np.ones((1, 1))
+    steps = tuple(
+        Step(layer, chance[:, :, None], one, one, nothing, nothing, np.zeros(0))
+        for layer, chance in zip(known.states.layers, chances, strict=False)
+    )
+    return Process(known.states, steps, loss, tuple(1 - one for one in loss))
