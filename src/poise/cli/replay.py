@@ -16,6 +16,7 @@ from rich.table import Table as Grid
 from poise.cli import options, selection
 from poise.cli.batch import say
 from poise.errors import InputError, UsageError
+from poise.files import refuse_existing, whole
 from poise.metrics import Estimate
 from poise.pools import Labelled, SkipCount, part_of
 from poise.replay import (
@@ -147,10 +148,7 @@ def _check_output(paths: Sequence[Path], *, overwrite: bool) -> None:
     for path in paths:
         if path.suffix not in SUFFIXES:
             raise UsageError(f"{path}: a frontier is {' or '.join(SUFFIXES)}")
-        if path.exists() and not overwrite:
-            raise UsageError(f"{path} exists; name another output or pass --overwrite")
-        if not path.parent.is_dir():
-            raise UsageError(f"{path.parent}: no such folder")
+        refuse_existing(path, overwrite=overwrite)
 
 
 # -- what comes out -------------------------------------------------------------------------------
@@ -162,13 +160,8 @@ def _write(path: Path, result: Replay) -> None:
     else:
         text = json.dumps(result.to_dict(), ensure_ascii=False, allow_nan=False, indent=1)
         content = f"{text}\n".encode()
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UsageError(f"{path}: cannot be written ({error.strerror})") from None
+    with whole(path) as stream:
+        stream.write(content)
 
 
 def _show(result: Replay, vote: str) -> None:
