@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from poise.backends import Scripted, Stored
 from poise.backends.scripted import Fail, Hang, NoLogprobs
 from poise.errors import RateLimited, Unauthorized
 from poise.ledger import Ledger
-from poise.policies import Fixed, Policy
+from poise.policies import Confident, Fixed, Policy
 from poise.pools import Pool
 from poise.signals import SIGNALS, AskingSignal, Evidence, asking, compute
 from poise.solve import Setting, solve
@@ -294,3 +295,20 @@ def test_a_signal_is_asked_for_exactly_where_it_needs_a_reply(name: str) -> None
     assert [one.name for one in found if one.name not in SIGNALS[name].needs] == []
     own = SIGNALS[name.removeprefix("leader_")]
     assert bool(found) == (isinstance(own, AskingSignal) or name == "soft_self_consistency")
+
+
+def test_a_rule_that_reads_p_true_asks_once_for_samples_that_agree() -> None:
+    top = (("Yes", math.log(0.95)), ("No", math.log(0.05)))
+    sure_reply = Reply("Yes", tokens=1, logprobs=TokenLogprobs(("Yes",), (top[0][1],), (top,)))
+    backend = Scripted(["7", "8", "7", "7"], follow_ups={"p_true": sure_reply})
+    policy = Policy(Confident(threshold=0.9999, max_samples=4))
+    arm = Arm(backend, {"temperature": 1})
+    result = asyncio.run(solve(ASKED, arm, policy))
+    assert result.n_samples == 4
+    assert [call.follow_up for call in backend.calls if call.follow_up] == [
+        ("p_true", 0),
+        ("p_true", 1),
+    ]
+    assert all("p_true" in sample.followups for sample in result.samples)
+    sure = asyncio.run(solve(ASKED, arm, Policy(Confident(threshold=0.9, max_samples=4))))
+    assert sure.n_samples == 1

@@ -54,8 +54,12 @@ class Asked:
 
 @dataclass(slots=True)
 class _Job:
-    """One call, and the samples it is about (places; none: it is about the question)."""
+    """One call, and the samples it is about (places; none: it is about the question).
 
+    ``key``: what is asked, in words; ``reply`` is there already where it was asked before.
+    """
+
+    key: str
     signal: AskingSignal
     ask: Ask
     places: list[int] = field(default_factory=list)
@@ -65,7 +69,10 @@ class _Job:
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Asks about one question on one arm; ``attempts`` and ``on_reserve`` as for ``solve``."""
+    """Asks about one question on one arm; ``attempts`` and ``on_reserve`` as for ``solve``.
+
+    ``known``: replies by what was asked, so that a later sample with the same answer costs nothing.
+    """
 
     question: Question
     arm: Arm
@@ -73,6 +80,7 @@ class Asker:
     ledger: Ledger
     attempts: int
     on_reserve: OnReserve | None = None
+    known: dict[str, FollowUp] = field(default_factory=dict)
 
     async def ask(
         self,
@@ -86,7 +94,7 @@ class Asker:
         the back-end (no BackendError) is raised once all other calls have been cut and charged.
         """
         jobs = self._jobs(signals, samples)
-        await self._all(jobs, samples, seconds_left)
+        await self._all([job for job in jobs if job.reply is None], samples, seconds_left)
         replies: list[dict[str, FollowUp]] = [dict(sample.followups) for sample in samples]
         about: dict[str, FollowUp] = {}
         missing: dict[str, str] = {}
@@ -94,6 +102,7 @@ class Asker:
             if job.reply is None:
                 missing[job.signal.name] = job.problem or ""
                 continue
+            self.known[job.key] = job.reply
             if not job.places:
                 about[job.signal.name] = job.reply
             for place in job.places:
@@ -103,20 +112,22 @@ class Asker:
 
     def _jobs(self, signals: Iterable[AskingSignal], samples: Sequence[Sample]) -> list[_Job]:
         jobs: dict[str, _Job] = {}
+
+        def job(signal: AskingSignal, sample: Sample | None) -> _Job | None:
+            ask = signal.ask(self.question, sample)
+            if ask is None:
+                return None
+            words = json.dumps([dict(message) for message in ask.messages])
+            key = f"{signal.name}\0{words}"
+            return jobs.setdefault(key, _Job(key, signal, ask, reply=self.known.get(key)))
+
         for signal in signals:
             if signal.level == "question":
-                ask = signal.ask(self.question, None)
-                if ask is not None:
-                    jobs[signal.name] = _Job(signal, ask)
+                job(signal, None)
                 continue
             for place, sample in enumerate(samples):
-                if signal.name in sample.followups:
-                    continue
-                ask = signal.ask(self.question, sample)
-                if ask is not None:
-                    words = json.dumps([dict(message) for message in ask.messages])
-                    job = jobs.setdefault(f"{signal.name}\0{words}", _Job(signal, ask))
-                    job.places.append(place)
+                if signal.name not in sample.followups and (one := job(signal, sample)):
+                    one.places.append(place)
         return list(jobs.values())
 
     async def _all(

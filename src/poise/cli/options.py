@@ -33,7 +33,8 @@ Policy = Annotated[
     str | None,
     typer.Option(
         "--policy",
-        help="Stop rule: fixed, beta[:threshold=0.95] or window[:width=5]. Default: beta.",
+        help="Stop rule, as in fixed, beta:threshold=0.95 or value:price=0.002, and perhaps an exit"
+        " rule: + abstain:threshold=0.8. docs/policies.md lists them. Default: beta.",
     ),
 ]
 KindFlag = Annotated[

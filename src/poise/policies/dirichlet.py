@@ -31,7 +31,7 @@ from scipy.special import gammainc, gammaln
 from poise.columns import FloatArray
 from poise.policies.beta import votes_needed
 from poise.policies.bounds import count, level
-from poise.policies.running import BoolArray, IntArray, blocks, columns_of, mark, votes_before
+from poise.policies.running import BoolArray, IntArray, first_verdict, votes_before
 from poise.types import Draw, State, Stop, StopReason
 
 __all__ = ["Dirichlet", "leads"]
@@ -93,11 +93,8 @@ class Dirichlet:
         values: Mapping[str, FloatArray] | None = None,  # noqa: ARG002
     ) -> IntArray:
         """Where ``decide`` stops, (m,), for (m, N) prefixes as in ``StopRule.stops``."""
-        stops = np.full(len(prefixes), columns_of(prefixes, self.max_samples), np.int64)
         known: dict[int, bool] = {}
-        for rows, block in blocks(prefixes, self.max_samples):
-            mark(stops[rows], self._verdicts(block, known))
-        return stops
+        return first_verdict(prefixes, self.max_samples, lambda block: self._verdicts(block, known))
 
     def _verdicts(self, block: IntArray, known: dict[int, bool]) -> Iterator[BoolArray]:
         """``known``: verdicts by state, which repeat all over the prefixes."""

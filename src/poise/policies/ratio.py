@@ -16,7 +16,7 @@ import numpy as np
 
 from poise.columns import FloatArray
 from poise.policies.bounds import count, level
-from poise.policies.running import BoolArray, IntArray, blocks, columns_of, mark, votes_before
+from poise.policies.running import BoolArray, IntArray, first_verdict, votes_before
 from poise.types import Draw, State, Stop, StopReason
 
 __all__ = ["Ratio"]
@@ -63,10 +63,7 @@ class Ratio:
         values: Mapping[str, FloatArray] | None = None,  # noqa: ARG002
     ) -> IntArray:
         """Where ``decide`` stops, (m,), for (m, N) prefixes as in ``StopRule.stops``."""
-        stops = np.full(len(prefixes), columns_of(prefixes, self.max_samples), np.int64)
-        for rows, block in blocks(prefixes, self.max_samples):
-            mark(stops[rows], self._verdicts(block))
-        return stops
+        return first_verdict(prefixes, self.max_samples, self._verdicts)
 
     def _verdicts(self, block: IntArray) -> Iterator[BoolArray]:
         top, votes = np.zeros(len(block), np.int64), np.zeros(len(block), np.int64)

@@ -15,7 +15,16 @@ import numpy.typing as npt
 
 from poise.errors import UsageError
 
-__all__ = ["BoolArray", "IntArray", "blocks", "columns_of", "first_stop", "mark", "votes_before"]
+__all__ = [
+    "BoolArray",
+    "IntArray",
+    "blocks",
+    "columns_of",
+    "first_stop",
+    "first_verdict",
+    "mark",
+    "votes_before",
+]
 
 IntArray = npt.NDArray[np.integer[Any]]
 """An array of integers of any width."""
@@ -95,6 +104,20 @@ def votes_before(block: IntArray) -> Iterator[IntArray]:
         before = flat.take(cell)
         yield before
         flat[cell] = before + 1
+
+
+def first_verdict(
+    prefixes: IntArray, limit: int, verdicts: Callable[[IntArray], Iterable[BoolArray]]
+) -> IntArray:
+    """After how many samples ``verdicts`` first holds, (m,) in 1..min(N, limit).
+
+    ``prefixes`` (m, N) as in ``blocks``; ``verdicts`` gives, for a block (r, samples), what holds
+    after each sample, (r,) each. The upper end where none ever holds.
+    """
+    stops = np.full(len(prefixes), columns_of(prefixes, limit), np.int64)
+    for rows, block in blocks(prefixes, limit):
+        mark(stops[rows], verdicts(block))
+    return stops
 
 
 def mark(stops: IntArray, verdicts: Iterable[BoolArray]) -> None:

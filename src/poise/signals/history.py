@@ -3,10 +3,10 @@
 What was learned before is all it knows: not the question's wording, its samples or its gold answer.
 
 As a feature of a fit it must not have seen the fit's own labels. ``__call__`` on the questions it
-was fitted on has: a segment of one question would give away its label. ``leave_out`` takes each
-question's own label out, and thereby leaks it in reverse: inside a segment, a right question has
-exactly one right answer fewer among the others than a wrong one. ``out_of_fold`` is the one to use,
-with the folds of the fit that follows: all questions of a segment in one fold share one value.
+was fitted on has: a segment of one question would give away its label. Taking each question's own
+label out leaks it in reverse: inside a segment, a right question has exactly one right answer fewer
+among the others than a wrong one. ``out_of_fold`` is the one to use, with the folds of the fit that
+follows: all questions of a segment in one fold share one value.
 """
 
 from __future__ import annotations
@@ -86,28 +86,6 @@ class SegmentHistory:
         if not rates:
             raise RefusedError("no question has a segment: there is no history to learn")
         return cls(rates, *_base_and_strength(rates))
-
-    @classmethod
-    def leave_out(
-        cls, segments: Sequence[str | None], share_right: Any, weight: Any = None
-    ) -> FloatArray:
-        """(m,) each question's history without its own outcome, as in ``fit``.
-
-        nan where its segment has no other question. The counts leave it out exactly; base and
-        strength are those of all. For looking at single questions, not for training: see above.
-        """
-        right, weights = _checked(segments, share_right, weight)
-        history = cls.fit(segments, right, weights)
-        found = np.full(len(right), np.nan)
-        for place, segment in enumerate(segments):
-            if segment is not None and segment in history.rates:
-                questions, rights = history.rates[segment]
-                others = questions - weights[place]
-                # A difference of sums leaves rounding behind where nothing is left.
-                if others > 1e-9 * questions:
-                    left = min(max(rights - weights[place] * right[place], 0.0), others)
-                    found[place] = history._shrunk(others, left)
-        return found
 
     @classmethod
     def out_of_fold(

@@ -5,20 +5,18 @@ It does not know how many samples agree.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from poise.columns import FloatArray, named, needed
-from poise.types import State
-from poise.votes.casting import BoolArray, IntArray, alone, weighed
+from poise.columns import FloatArray, named
+from poise.votes.casting import BoolArray, IntArray, WeighingVote
 
 __all__ = ["BestOfN"]
 
 
 @dataclass(frozen=True, slots=True)
-class BestOfN:
+class BestOfN(WeighingVote):
     """The cluster of the readable sample with the greatest confidence; ties to the first drawn.
 
     ``confidence``: a signal of single samples on any scale, higher is surer. A sample without one
@@ -31,31 +29,9 @@ class BestOfN:
     def __post_init__(self) -> None:
         named(self.confidence, bounded=False)
 
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The confidence."""
-        return (self.confidence,)
-
-    def elect(self, state: State) -> int | None:
-        """The winning cluster, or None where no sample could be read."""
-        if not state.counts:
-            return None
-        return int(self.elect_all(*alone(state, self.needs))[0])
-
-    def elect_all(
-        self,
-        prefixes: IntArray,
-        n: IntArray,
-        values: Mapping[str, FloatArray] | None = None,
-    ) -> IntArray:
-        """Winners (m,) of the first ``n`` samples, -1 for none; arrays as in ``Vote.elect_all``."""
-        given = needed(self.confidence, values, prefixes.shape)
-        return weighed(prefixes, n, given, _surest)
-
-
-def _surest(values: FloatArray, voting: BoolArray, codes: IntArray) -> FloatArray:  # noqa: ARG001
-    """Weight 1 for the first of the greatest values in a row, 0 for the others."""
-    weights = np.zeros(values.shape)
-    best = np.where(voting, values, -np.inf).argmax(axis=1)
-    weights[np.arange(len(values)), best] = 1
-    return weights
+    def _weights(self, values: FloatArray, voting: BoolArray, codes: IntArray) -> FloatArray:  # noqa: ARG002
+        """Weight 1 for the first of the greatest values in a row, 0 for the others."""
+        weights = np.zeros(values.shape)
+        best = np.where(voting, values, -np.inf).argmax(axis=1)
+        weights[np.arange(len(values)), best] = 1
+        return weights

@@ -5,15 +5,13 @@ It does not know how far apart confidences are, only which is higher.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from poise.columns import FloatArray, named, needed
-from poise.types import State
+from poise.columns import FloatArray, named
 from poise.votes.bounds import within
-from poise.votes.casting import BoolArray, IntArray, alone, weighed
+from poise.votes.casting import BoolArray, IntArray, WeighingVote
 
 __all__ = ["Borda"]
 
@@ -22,7 +20,7 @@ STEEPEST = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Borda:
+class Borda(WeighingVote):
     """The cluster with the greatest sum of (N - r + 1)^power; ties to the first seen.
 
     r is a sample's rank among the N readable ones that have a confidence, 1 for the surest, the
@@ -40,33 +38,11 @@ class Borda:
         object.__setattr__(self, "power", within("power", self.power, 0, STEEPEST))
         named(self.confidence, bounded=False)
 
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The confidence."""
-        return (self.confidence,)
-
-    def elect(self, state: State) -> int | None:
-        """The winning cluster, or None where no sample could be read."""
-        if not state.counts:
-            return None
-        return int(self.elect_all(*alone(state, self.needs))[0])
-
-    def elect_all(
-        self,
-        prefixes: IntArray,
-        n: IntArray,
-        values: Mapping[str, FloatArray] | None = None,
-    ) -> IntArray:
-        """Winners (m,) of the first ``n`` samples, -1 for none; arrays as in ``Vote.elect_all``."""
-        given = needed(self.confidence, values, prefixes.shape)
-
-        def weigh(values: FloatArray, voting: BoolArray, codes: IntArray) -> FloatArray:  # noqa: ARG001
-            # Those without a vote come last, so that the places of the others are their ranks.
-            order = np.argsort(np.where(voting, -values, np.inf), axis=1, kind="stable")
-            behind = voting.sum(axis=1)[:, None] - np.arange(values.shape[1])
-            weights = np.zeros(values.shape)
-            cast = np.maximum(behind, 0).astype(np.float64) ** self.power
-            np.put_along_axis(weights, order, cast, axis=1)
-            return weights
-
-        return weighed(prefixes, n, given, weigh)
+    def _weights(self, values: FloatArray, voting: BoolArray, codes: IntArray) -> FloatArray:  # noqa: ARG002
+        # Those without a vote come last, so that the places of the others are their ranks.
+        order = np.argsort(np.where(voting, -values, np.inf), axis=1, kind="stable")
+        behind = voting.sum(axis=1)[:, None] - np.arange(values.shape[1])
+        weights = np.zeros(values.shape)
+        cast = np.maximum(behind, 0).astype(np.float64) ** self.power
+        np.put_along_axis(weights, order, cast, axis=1)
+        return weights

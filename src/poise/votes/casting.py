@@ -5,17 +5,18 @@ It does not know where the weights come from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from poise.columns import FloatArray, column
+from poise.columns import FloatArray, column, needed
 from poise.errors import UsageError
 from poise.types import State
 
-__all__ = ["BoolArray", "IntArray", "Weigh", "alone", "counted", "weighed", "winners"]
+__all__ = ["BoolArray", "IntArray", "WeighingVote", "counted", "winners"]
 
 IntArray = npt.NDArray[np.integer[Any]]
 """An array of integers of any width."""
@@ -23,17 +24,8 @@ IntArray = npt.NDArray[np.integer[Any]]
 BoolArray = npt.NDArray[np.bool_]
 """An array of truth values."""
 
-Weigh = Callable[[FloatArray, BoolArray, IntArray], FloatArray]
-"""From values (r, N), which of them vote (one at least), and their clusters, to weights (r, N)."""
-
 BLOCK_CELLS = 1 << 20
 """Most samples counted at once: it bounds memory."""
-
-
-def alone(state: State, needs: tuple[str, ...]) -> tuple[IntArray, IntArray, dict[str, FloatArray]]:
-    """``state`` as arrays of one question: prefixes (1, n), n (1,), values of ``needs``."""
-    codes = np.array([[-1 if code is None else code for code in state.clusters]], np.int64)
-    return codes, np.array([state.n]), {name: column(state, name)[None] for name in needs}
 
 
 def counted(prefixes: IntArray, n: IntArray) -> Iterator[tuple[slice, IntArray, BoolArray]]:
@@ -72,21 +64,55 @@ def winners(block: IntArray, voting: BoolArray, weights: FloatArray | None = Non
     return np.where(votes.any(axis=1), best, -1)
 
 
-def weighed(prefixes: IntArray, n: IntArray, values: FloatArray, weigh: Weigh) -> IntArray:
-    """Winners (m,) by the weights that ``weigh`` makes of ``values`` (m, N), nan where missing.
+class WeighingVote(ABC):
+    """A vote in which samples weigh by one signal, ``confidence``.
 
     A sample without a value does not vote. Where no readable sample has one, there is nothing to
-    weigh by and the plain majority wins.
+    weigh by and the plain majority wins. A vote adds ``_weights`` and, where a value is not weighed
+    as it is, ``_read``.
     """
-    elected = np.full(len(prefixes), -1, np.int64)
-    for rows, block, readable in counted(prefixes, n):
-        voting = readable & ~np.isnan(values[rows])
-        bare = ~voting.any(axis=1)
-        if not bare.all():
-            weights = weigh(np.where(voting, values[rows], 0.0), voting, block)
-            elected[rows] = winners(block, voting, weights)
-        elected[rows][bare] = winners(block[bare], readable[bare])
-    return elected
+
+    __slots__ = ()
+    confidence: str
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The confidence."""
+        return (self.confidence,)
+
+    def elect(self, state: State) -> int | None:
+        """The winning cluster, or None where no sample could be read."""
+        if not state.counts:
+            return None
+        codes = np.array([[-1 if code is None else code for code in state.clusters]], np.int64)
+        values = {name: column(state, name)[None] for name in self.needs}
+        return int(self.elect_all(codes, np.array([state.n]), values)[0])
+
+    def elect_all(
+        self,
+        prefixes: IntArray,
+        n: IntArray,
+        values: Mapping[str, FloatArray] | None = None,
+    ) -> IntArray:
+        """Winners (m,) of the first ``n`` samples, -1 for none; arrays as in ``Vote.elect_all``."""
+        read = self._read(needed(self.confidence, values, prefixes.shape))
+        elected = np.full(len(prefixes), -1, np.int64)
+        for rows, block, readable in counted(prefixes, n):
+            voting = readable & ~np.isnan(read[rows])
+            bare = ~voting.any(axis=1)
+            if not bare.all():
+                weights = self._weights(np.where(voting, read[rows], 0.0), voting, block)
+                elected[rows] = winners(block, voting, weights)
+            elected[rows][bare] = winners(block[bare], readable[bare])
+        return elected
+
+    def _read(self, values: FloatArray) -> FloatArray:
+        """``values`` (m, N) of the signal on the scale they are weighed on, nan where missing."""
+        return values
+
+    @abstractmethod
+    def _weights(self, values: FloatArray, voting: BoolArray, codes: IntArray) -> FloatArray:
+        """Weights (r, N) of values (r, N), 0 where they do not vote; in each row one does."""
 
 
 def _check(prefixes: IntArray, n: IntArray) -> None:

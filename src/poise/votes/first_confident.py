@@ -5,21 +5,19 @@ It does not know whether sampling stopped there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from poise.columns import FloatArray, confidences, named, needed
-from poise.types import State
+from poise.columns import FloatArray, confidences, named
 from poise.votes.bounds import within
-from poise.votes.casting import BoolArray, IntArray, alone, weighed
+from poise.votes.casting import BoolArray, IntArray, WeighingVote
 
 __all__ = ["FirstConfident"]
 
 
 @dataclass(frozen=True, slots=True)
-class FirstConfident:
+class FirstConfident(WeighingVote):
     """The cluster of the first readable sample with a confidence of ``threshold`` or more.
 
     Where there is none, the cluster with the greatest sum of confidences; ties to the first seen.
@@ -37,32 +35,13 @@ class FirstConfident:
         object.__setattr__(self, "threshold", within("threshold", self.threshold, 0, 1))
         named(self.confidence, bounded=True)
 
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The confidence."""
-        return (self.confidence,)
+    def _read(self, values: FloatArray) -> FloatArray:
+        return confidences(self.confidence, values)
 
-    def elect(self, state: State) -> int | None:
-        """The winning cluster, or None where no sample could be read."""
-        if not state.counts:
-            return None
-        return int(self.elect_all(*alone(state, self.needs))[0])
-
-    def elect_all(
-        self,
-        prefixes: IntArray,
-        n: IntArray,
-        values: Mapping[str, FloatArray] | None = None,
-    ) -> IntArray:
-        """Winners (m,) of the first ``n`` samples, -1 for none; arrays as in ``Vote.elect_all``."""
-        given = needed(self.confidence, values, prefixes.shape)
-
-        def weigh(values: FloatArray, voting: BoolArray, codes: IntArray) -> FloatArray:  # noqa: ARG001
-            sure = voting & (values >= self.threshold)
-            weights = values.copy()
-            some = np.flatnonzero(sure.any(axis=1))
-            weights[some] = 0
-            weights[some, sure[some].argmax(axis=1)] = 1
-            return weights
-
-        return weighed(prefixes, n, confidences(self.confidence, given), weigh)
+    def _weights(self, values: FloatArray, voting: BoolArray, codes: IntArray) -> FloatArray:  # noqa: ARG002
+        sure = voting & (values >= self.threshold)
+        weights = values.copy()
+        some = np.flatnonzero(sure.any(axis=1))
+        weights[some] = 0
+        weights[some, sure[some].argmax(axis=1)] = 1
+        return weights

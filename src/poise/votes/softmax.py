@@ -5,15 +5,13 @@ It does not know which temperature fits a signal: that is tuned on questions wit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from poise.columns import FloatArray, named, needed, reading
-from poise.types import State
+from poise.columns import FloatArray, named, reading
 from poise.votes.bounds import within
-from poise.votes.casting import BoolArray, IntArray, alone, weighed
+from poise.votes.casting import BoolArray, IntArray, WeighingVote
 
 __all__ = ["Softmax"]
 
@@ -22,7 +20,7 @@ COLDEST, HOTTEST = 1e-6, 1e6
 
 
 @dataclass(frozen=True, slots=True)
-class Softmax:
+class Softmax(WeighingVote):
     """The cluster with the greatest sum of exp(c / T); ties to the first seen.
 
     ``temperature`` T, above 0: small means the surest sample decides, large means the majority.
@@ -40,32 +38,12 @@ class Softmax:
         object.__setattr__(self, "temperature", told)
         named(self.confidence, bounded=False)
 
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The confidence."""
-        return (self.confidence,)
+    def _read(self, values: FloatArray) -> FloatArray:
+        return reading(self.confidence, values)
 
-    def elect(self, state: State) -> int | None:
-        """The winning cluster, or None where no sample could be read."""
-        if not state.counts:
-            return None
-        return int(self.elect_all(*alone(state, self.needs))[0])
-
-    def elect_all(
-        self,
-        prefixes: IntArray,
-        n: IntArray,
-        values: Mapping[str, FloatArray] | None = None,
-    ) -> IntArray:
-        """Winners (m,) of the first ``n`` samples, -1 for none; arrays as in ``Vote.elect_all``."""
-        given = needed(self.confidence, values, prefixes.shape)
-        told = reading(self.confidence, given)
-
-        def weigh(values: FloatArray, voting: BoolArray, codes: IntArray) -> FloatArray:  # noqa: ARG001
-            greatest = np.where(voting, values, -np.inf).max(axis=1)
-            below = np.where(voting, values - greatest[:, None], 0.0)
-            with np.errstate(over="ignore"):  # so far below the greatest is no weight at all
-                weights: FloatArray = np.exp(below / self.temperature)
-            return weights
-
-        return weighed(prefixes, n, told, weigh)
+    def _weights(self, values: FloatArray, voting: BoolArray, codes: IntArray) -> FloatArray:  # noqa: ARG002
+        greatest = np.where(voting, values, -np.inf).max(axis=1)
+        below = np.where(voting, values - greatest[:, None], 0.0)
+        with np.errstate(over="ignore"):  # so far below the greatest is no weight at all
+            weights: FloatArray = np.exp(below / self.temperature)
+        return weights

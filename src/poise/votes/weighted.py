@@ -5,18 +5,16 @@ It does not know whether a confidence is calibrated.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from poise.columns import FloatArray, confidences, named, needed
-from poise.types import State
-from poise.votes.casting import BoolArray, IntArray, alone, weighed
+from poise.columns import FloatArray, confidences, named
+from poise.votes.casting import BoolArray, IntArray, WeighingVote
 
 __all__ = ["Weighted"]
 
 
 @dataclass(frozen=True, slots=True)
-class Weighted:
+class Weighted(WeighingVote):
     """The cluster with the greatest sum of confidences; ties to the first seen.
 
     ``confidence``: a signal of single samples, read as ``poise.columns.confidences`` says. A sample
@@ -30,27 +28,8 @@ class Weighted:
     def __post_init__(self) -> None:
         named(self.confidence, bounded=True)
 
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The confidence."""
-        return (self.confidence,)
+    def _read(self, values: FloatArray) -> FloatArray:
+        return confidences(self.confidence, values)
 
-    def elect(self, state: State) -> int | None:
-        """The winning cluster, or None where no sample could be read."""
-        if not state.counts:
-            return None
-        return int(self.elect_all(*alone(state, self.needs))[0])
-
-    def elect_all(
-        self,
-        prefixes: IntArray,
-        n: IntArray,
-        values: Mapping[str, FloatArray] | None = None,
-    ) -> IntArray:
-        """Winners (m,) of the first ``n`` samples, -1 for none; arrays as in ``Vote.elect_all``."""
-        given = needed(self.confidence, values, prefixes.shape)
-        return weighed(prefixes, n, confidences(self.confidence, given), _as_they_are)
-
-
-def _as_they_are(values: FloatArray, voting: BoolArray, codes: IntArray) -> FloatArray:  # noqa: ARG001
-    return values
+    def _weights(self, values: FloatArray, voting: BoolArray, codes: IntArray) -> FloatArray:  # noqa: ARG002
+        return values
