@@ -230,6 +230,18 @@ def test_another_event_loop_may_use_the_same_engine(engine: Engine) -> None:
     assert engine.draw().replies[0].text == here
 
 
+def test_an_engine_closed_as_soon_as_it_runs_ends_every_time(weights: str) -> None:
+    """On a busy machine a start closed at once could hang before its queue was waited for."""
+
+    async def work() -> None:
+        for _ in range(8):
+            backend = LlamaCpp(weights, **SETTING | {"slots": 1})
+            await backend.capabilities()
+            await asyncio.wait_for(backend.aclose(), 60)
+
+    asyncio.run(work())
+
+
 def test_closing_twice_does_no_harm_and_the_next_call_starts_it_again(weights: str) -> None:
     backend = LlamaCpp(weights, **SETTING | {"slots": 1})
     short = replace(STORY, decoding={"temperature": 0.8, "max_tokens": 1})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import http.client
 import secrets
 from pathlib import Path
 from typing import Any
@@ -93,10 +94,10 @@ class LlamaCpp:
 
     async def aclose(self) -> None:
         """Stop the engine."""
-        http, self._http, server, self._server = self._http, None, self._server, None
+        client, self._http, server, self._server = self._http, None, self._server, None
         self._starting = asyncio.Lock()  # the next start may be in another event loop
-        if http is not None:
-            await http.aclose()
+        if client is not None:
+            await client.aclose()
         if server is not None:
             # The engine's destructor joins its threads; that must not hold up the event loop.
             holder = [server]
@@ -138,9 +139,26 @@ class LlamaCpp:
         if self.threads is not None:
             params.cpuparams.n_threads = self.threads
         try:
-            return xllamacpp.Server(params)
+            server = xllamacpp.Server(params)
         except Exception as error:  # the binding raises bare exceptions of its own
             raise ModelMissing(f"{self.path}: llama.cpp cannot load it ({error})") from error
+        _wait_until_it_works(server.listening_address, key)
+        return server
+
+
+def _wait_until_it_works(address: str, key: str) -> None:
+    """Ask for the slots once, which its queue of tasks has to answer.
+
+    An engine that is stopped before its queue runs never hears of it: the destructor then joins a
+    thread that waits for tasks for ever, and holds Python's lock meanwhile.
+    """
+    host, _, port = address.removeprefix("http://").rpartition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=60)
+    try:
+        connection.request("GET", "/slots", headers={"Authorization": f"Bearer {key}"})
+        connection.getresponse().read()
+    finally:
+        connection.close()
 
 
 def embedded(engine: LlamaCpp | None = None) -> Arm:
