@@ -27,7 +27,7 @@ ROWS = (
     {"tasks", "grading", "backends", "signals", "calibrators", "policies", "votes"},
     {"profile", "maps", "state_map", "capability", "domain", "segmenter", "wording"} | {"content"},
     {"attempts", "dispatch", "asking", "prefix", "verdict", "solve", "score", "config"}
-    | {"labelling", "report", "replay"},
+    | {"labelling", "report", "replay", "arms"},
     {"fit", "plan"},
     {"tune"},
     {"cli", "poise"},
@@ -62,6 +62,8 @@ WITHIN = {
     ("segmenter", "wording"),
     ("maps", "state_map"),
     ("capability", "state_map"),
+    # An arm is what the configuration says it is.
+    ("arms", "config"),
 }
 """The only imports inside a row."""
 

@@ -84,6 +84,7 @@ class Prefix:
             seed=arrival.seed,
             logprobs=reply.logprobs,
             signals=reply.signals,
+            raw=reply.raw,
         )
         self.samples.append(sample)
         for name, value in self._values(sample).items():

@@ -10,8 +10,8 @@ from typing import Any
 
 import stamina
 
-from poise.backends import Http, LlamaCpp, Stored
-from poise.backends.llamacpp import DECODING, PROMPT
+from poise.arms import HTTP_DECODING, engine, is_embedded, server
+from poise.backends import Http, Stored
 from poise.config import Alias, Config, environment_key, load
 from poise.errors import UsageError
 from poise.ledger import Ledger
@@ -25,9 +25,6 @@ __all__ = ["ArmFlags", "Chosen", "budget", "choose", "limits"]
 
 OPEN_CHAT_TOKENS = 256
 """Longest reply to open chat on the embedded model, whose own default suits short answers."""
-
-GGUF_DECODING: dict[str, Any] = {**DECODING, "max_tokens": 512}
-HTTP_DECODING: dict[str, Any] = {"temperature": 0.8, "max_tokens": 512}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +123,7 @@ def _profile(flags: ArmFlags, alias: Alias) -> Profile | None:
     named = flags.profile or alias.profile
     if named is not None:
         return None if named == "none" else load_profile(named)
-    embedded = alias.model is None and alias.upstream is None and flags.base_url is None
+    embedded = is_embedded(alias) and flags.base_url is None
     return load_profile(SHIPPED) if embedded else None
 
 
@@ -136,19 +133,10 @@ def _backend(
     model = alias.model
     if flags.base_url is not None:
         key = environment_key(flags.api_key_env)
-        server = Http(flags.base_url, model, api_key=key, concurrency=4 * flags.concurrency)
-        return server, HTTP_DECODING, Prompt()
+        named = Http(flags.base_url, model, api_key=key, concurrency=4 * flags.concurrency)
+        return named, HTTP_DECODING, Prompt()
     if alias.upstream is not None:
-        upstream = config.find_upstream(alias.upstream)
-        server = Http(
-            upstream.base_url,
-            model,
-            api_key=environment_key(upstream.key_env),
-            concurrency=upstream.concurrency,
-            per_second=upstream.per_second,
-            timeout=upstream.timeout,
-        )
-        return server, HTTP_DECODING, Prompt()
+        return server(config.find_upstream(alias.upstream), model), HTTP_DECODING, Prompt()
     if model is not None and model.startswith("stored:"):
         if flags.temperature is not None or flags.system is not None:
             raise UsageError(
@@ -157,10 +145,7 @@ def _backend(
         pool = Stored.open(model.removeprefix("stored:"))
         return pool, dict(pool.decoding or {}), Prompt()
     if model is None or model.endswith(".gguf"):
-        wanted = config.embedded
-        engine = LlamaCpp(model, slots=wanted.slots, context=wanted.context, threads=wanted.threads)
-        own = model is None
-        return (engine, DECODING, PROMPT) if own else (engine, GGUF_DECODING, Prompt())
+        return engine(model, config)
     raise UsageError(
         f"-m {model}: neither an alias of the configuration, a .gguf file nor stored:FILE;"
         " a model on a server also needs --base-url"

@@ -78,7 +78,8 @@ class Reply:
     ``finish``: the server's reason (stop, length, tool_calls, …). ``tokens`` None: not known.
     ``answered``: the back-end serves stored answers, and ``answer`` is the canonical one (None:
     it was unreadable); otherwise ``solve`` reads the answer out of ``text``. ``signals``: numbers
-    stored with it; ``extra``: what else is stored with the reply to a follow-up.
+    stored with it; ``extra``: what else is stored with the reply to a follow-up. ``raw``: the
+    choice in the server's own words (message, finish reason, log-probabilities), streamed or not.
     """
 
     text: str | None
@@ -90,6 +91,7 @@ class Reply:
     answered: bool = False
     signals: Mapping[str, float | None] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
+    raw: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

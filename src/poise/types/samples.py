@@ -31,7 +31,7 @@ class Sample:
 
     ``index`` is its place in dispatch order. ``answer`` is canonical, or None with ``unread``
     saying why; such a sample counts as drawn and never as a vote. ``followups``: replies to
-    further questions about it, by the name of the signal that asked.
+    further questions about it, by the name of the signal that asked. ``raw``: as in ``Reply``.
     """
 
     index: int
@@ -45,6 +45,7 @@ class Sample:
     logprobs: TokenLogprobs | None = None
     signals: Mapping[str, float | None] = field(default_factory=dict)
     followups: Mapping[str, FollowUp] = field(default_factory=dict)
+    raw: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

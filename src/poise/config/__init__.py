@@ -38,114 +38,81 @@
     slots = 16
     context = 1024
 
+What only ``poise serve`` reads::
+
+    [[key]]                           # who may ask; without any, only this machine is served
+    name = "team"
+    sha256 = "…"                      # of the key; or env = "TEAM_KEY", a variable that holds it
+    tokens = 2_000_000                # in a period, over all workers; also samples, usd
+    period = "day"
+    concurrency = 32
+
+    [tier.fast]                       # "tier": "fast" in a request
+    max_samples = 4
+    max_seconds = 5.0
+
+    [store]
+    path = "poise.db"                 # where decisions and outcomes are kept
+
+    [serve]
+    in_flight = 256                   # beyond it requests queue, beyond the queue they get 429
+    [serve.caps]                      # no request may spend more
+    max_samples = 32
+
 It is data: reading it opens no connection and writes nothing. An unknown key is an error.
 """
 
 from __future__ import annotations
 
-import datetime as dt
-import json
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator
+from pydantic import Field, ValidationError
 
+from poise.config.serving import Caps, Key, Serve, Store, Tier
+from poise.config.tables import Alias, Embedded, PerMillion, SegmentRule, Table, Upstream
 from poise.errors import ConfigError, UsageError
 from poise.segmenter import Rules
 from poise.spend import Price
-from poise.types import Kind, Prompt
 
-__all__ = ["Alias", "Config", "Embedded", "SegmentRule", "Upstream", "environment_key", "load"]
-
-
-_Whole = Annotated[int, Strict()]
-_Number = Annotated[float, Strict()]
-# Strict: the text "16" and true are no numbers.
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Upstream(_Table):
-    """A server. ``per_second`` None: no bound on the rate of calls."""
-
-    name: str
-    base_url: str = Field(pattern=r"^https?://")
-    key_env: str | None = None
-    concurrency: _Whole = Field(16, ge=1, le=10_000)
-    per_second: _Number | None = Field(None, gt=0)
-    timeout: _Number = Field(120.0, gt=0)
+__all__ = [
+    "TIERS",
+    "Alias",
+    "Caps",
+    "Config",
+    "Embedded",
+    "Key",
+    "SegmentRule",
+    "Serve",
+    "Store",
+    "Tier",
+    "Upstream",
+    "environment_key",
+    "load",
+]
 
 
-class Alias(_Table):
-    """A name for an arm and what goes with it. ``upstream`` None: the embedded model."""
-
-    name: str
-    upstream: str | None = None
-    model: str | None = None
-    policy: str | None = None
-    profile: str | None = None
-    kind: Kind | None = None
-    system: str | None = None
-    examples: tuple[tuple[str, str], ...] = ()
-    decoding: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("decoding")
-    @classmethod
-    def _is_json(cls, value: dict[str, Any]) -> dict[str, Any]:
-        try:
-            json.dumps(value, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise ValueError("a value that cannot be sent as JSON (a date, nan or inf)") from error
-        return value
-
-    def prompt(self, default: Prompt) -> Prompt:
-        """The prompt this alias states, or ``default`` where it states none."""
-        if self.system is None and not self.examples:
-            return default
-        examples = {self.kind: self.examples} if self.kind and self.examples else {}
-        return Prompt(self.system, examples)
+TIERS: dict[str, Tier] = {
+    "fast": Tier(max_samples=4),
+    "balanced": Tier(),
+    "best": Tier(policy="fixed:max_samples=16"),
+}
+"""The tiers that are there without being written down."""
 
 
-class SegmentRule(_Table):
-    """Questions whose text ``pattern``, a regular expression, finds belong to the segment."""
-
-    name: str = Field(min_length=1)
-    pattern: str = Field(min_length=1)
-
-
-class Embedded(_Table):
-    """How the embedded model runs; None and absent: the back-end's defaults."""
-
-    threads: _Whole | None = Field(None, ge=1, le=1024)
-    slots: _Whole = Field(16, ge=1, le=256)
-    context: _Whole = Field(1024, ge=64, le=1 << 20)
-
-
-class _PerMillion(_Table):
-    date: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$")
-    prompt: _Number = Field(ge=0)
-    completion: _Number = Field(ge=0)
-    cached: _Number | None = Field(None, ge=0)
-
-    @field_validator("date")
-    @classmethod
-    def _on_the_calendar(cls, stated: str) -> str:
-        dt.date.fromisoformat(stated)
-        return stated
-
-
-class Config(_Table):
+class Config(Table):
     """All tables. Empty by default: the embedded model, no prices."""
 
     upstream: tuple[Upstream, ...] = ()
     alias: tuple[Alias, ...] = ()
     segment: tuple[SegmentRule, ...] = ()
     embedded: Embedded = Embedded()
-    prices: dict[str, _PerMillion] = Field(default_factory=dict)
+    prices: dict[str, PerMillion] = Field(default_factory=dict)
+    key: tuple[Key, ...] = ()
+    tier: dict[str, Tier] = Field(default_factory=dict)
+    store: Store = Store()
+    serve: Serve = Serve()
 
     def find_alias(self, name: str | None) -> Alias | None:
         """The alias called ``name``, or None."""
@@ -158,6 +125,10 @@ class Config(_Table):
                 return upstream
         have = ", ".join(u.name for u in self.upstream) or "none"
         raise UsageError(f"no [[upstream]] is named {name!r}; the configuration has: {have}")
+
+    def find_tier(self, name: str) -> Tier | None:
+        """The tier called ``name``, as configured or as it is there by itself; or None."""
+        return self.tier.get(name) or TIERS.get(name)
 
     def rules(self) -> Rules:
         """How questions find their segment, the first match counting. Raises InputError."""
@@ -196,16 +167,31 @@ def load(path: str | Path | None) -> Config:
 
 
 def _check_names(config: Config, path: str | Path) -> None:
-    names = [upstream.name for upstream in config.upstream]
-    for kind, listed in (("upstream", names), ("alias", [alias.name for alias in config.alias])):
+    upstreams = [upstream.name for upstream in config.upstream]
+    aliases = [alias.name for alias in config.alias]
+    keys = [key.name for key in config.key]
+    for kind, listed in (("upstream", upstreams), ("alias", aliases), ("key", keys)):
         for name in listed:
             if listed.count(name) > 1:
                 raise ConfigError(f"two [[{kind}]] tables are named {name!r}", path)
     for alias in config.alias:
-        if alias.upstream is not None and alias.upstream not in names:
-            raise ConfigError(f"alias {alias.name!r}: no upstream {alias.upstream!r}", path)
-        if alias.examples and alias.kind is None:
-            raise ConfigError(f"alias {alias.name!r}: examples need a kind to be shown for", path)
+        _check_alias(alias, upstreams, config, path)
+    for key in config.key:
+        for name in key.aliases:
+            if name not in aliases:
+                raise ConfigError(f"key {key.name!r}: no alias {name!r}", path)
+
+
+def _check_alias(alias: Alias, upstreams: list[str], config: Config, path: str | Path) -> None:
+    for name in (*((alias.upstream,) if alias.upstream else ()), *alias.fallback):
+        if name not in upstreams:
+            raise ConfigError(f"alias {alias.name!r}: no upstream {name!r}", path)
+    if alias.fallback and alias.upstream is None:
+        raise ConfigError(f"alias {alias.name!r}: a fallback needs an upstream before it", path)
+    if alias.examples and alias.kind is None:
+        raise ConfigError(f"alias {alias.name!r}: examples need a kind to be shown for", path)
+    if alias.tier is not None and alias.tier not in {*config.tier, *TIERS}:
+        raise ConfigError(f"alias {alias.name!r}: no [tier.{alias.tier}]", path)
 
 
 def environment_key(variable: str | None) -> str | None:
