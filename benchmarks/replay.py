@@ -60,7 +60,6 @@ def shuffled(drawn: np.ndarray, shuffles: int, seed: int) -> Orders:
         values={},
         asks={},
         group=tuple(("synthetic", str(k)) for k in range(q)),
-        majority=np.full(q, -1, np.int8),
         graded=np.ones(q, np.bool_),
     )
 

@@ -2,17 +2,20 @@
 
     python benchmarks/value.py POOLS [--seeds 20] [--only gpqa] [--json FILE]
 
-POOLS is a folder with the public pools (see its README); the project's own arithmetic pool, its
-fitting part only, is read beside this file. For each pool and seed the questions are halved (runs
-and models of one question stay together) and their samples shuffled. Every rule's threshold, and
-for ``value`` its price, is the one that draws fewest samples on the first half among those whose
-accuracy there is at least that of the vote of all samples less .2 points. The second half is
-evaluated once. ``value`` learns its table on the first half as well: ``value`` for the payoff
-``right``, ``value agree`` without labels for ``agree`` (both prices are chosen by accuracy).
+Wants its-hub 1.2.0 beside the development tools (``pip install its-hub==1.2.0``). POOLS is a folder
+with the public pools (see its README); the project's own arithmetic pool, its fitting part only, is
+read beside this file. For each pool and seed the questions are halved (runs and models of one
+question stay together) and their samples shuffled. Every rule's threshold, and for ``value`` its
+price, is the one that draws fewest samples on the first half among those whose accuracy there is at
+least that of the vote of all samples less .2 points. The second half is evaluated once. ``value``
+learns its table on the first half as well: ``value`` for the payoff ``right``, ``value agree``
+without labels for ``agree`` (both prices are chosen by accuracy).
 
-The opponents: fixed, ratio, entropy, Beta, Dirichlet, windows, each at its own best threshold. The
-best opponent of a pool is the one with the fewest samples on the second halves among those within
-half a point of the full vote. A ratio counts where the paired difference in accuracy, value less
+The opponents: a fixed number of samples, and the stop rules of AdaptiveConsistency, scorio and
+its-hub as these packages decide them (``value_opponents.py`` says how, what is left out, and how
+Poise's own versions are held against them), each at its own best threshold. The best opponent of a
+pool is the one with the fewest samples on the second halves among those within half a point of the
+full vote; of equals, the first. A ratio counts where the paired difference in accuracy, value less
 opponent, averaged over seeds by question and bootstrapped over questions, has its lower 95 % bound
 above -.5 points.
 """
@@ -23,16 +26,19 @@ import argparse
 import json
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import binom
+from value_looks import Looks
+from value_opponents import Opponent, opponents
 
 from poise import signals
 from poise.fit.value import learn
-from poise.policies import Beta, Dirichlet, Entropy, Fixed, Ratio, StopRule, Window
+from poise.policies import Fixed, StopRule
 from poise.pools import Labelled, read_pools
 from poise.replay.shuffling import renumbered
 from poise.signals import Evidence, compute
@@ -43,6 +49,11 @@ MARGIN = 0.002
 FIT_ORDERS, TEST_ORDERS = 20, 10
 PRICES = np.geomspace(3e-5, 0.3, 36)
 BOOTSTRAPS = 4000
+PACKAGES = ("fixed", "AC", "scorio", "its-hub")
+DEFAULT = "AC beta at .95"
+Played = tuple[np.ndarray, np.ndarray]
+Candidate = partial[Played]
+"""Of a half: after how many samples each order stops, (q * o,), and whether it is right there."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +80,21 @@ class Half:
         """(q * o, N) codes."""
         return self.codes.reshape(-1, self.codes.shape[2])
 
+    @cached_property
+    def looks(self) -> Looks:
+        """What the opponents see."""
+        values = None if self.values is None else self.values.reshape(self.rows.shape)
+        return Looks(self.rows, values, self.codes.shape[1])
+
+    @cached_property
     def correct(self) -> np.ndarray:
         """(q * o, N) whether the leader after each sample is right."""
-        rows, right = self.rows, self.right.reshape(self.rows.shape)
-        votes = (rows[:, :, None] == np.arange(rows.max() + 1)).cumsum(axis=1)
-        leader = votes.argmax(axis=2)
-        return (np.take_along_axis(right, leader, axis=1) == 1) & (votes.max(axis=2) > 0)
+        return self.graded(self.looks.leader)
+
+    def graded(self, answers: np.ndarray) -> np.ndarray:
+        """(q * o, N) whether the answers are right, given as codes, -1 for none."""
+        right = self.right.reshape(self.rows.shape)
+        return (np.take_along_axis(right, np.maximum(answers, 0), axis=1) == 1) & (answers >= 0)
 
 
 @dataclass
@@ -180,75 +200,69 @@ def shuffled(pool: Data, chosen: np.ndarray, orders: int, rng: np.random.Generat
     )
 
 
-def opponents(size: int) -> dict[str, list[StopRule]]:
-    """Every opponent at every threshold that may matter."""
-    votes = [(a, b) for a in range(1, size + 1) for b in range(min(a, size - a) + 1)]
-    tails = np.unique([1 - binom.cdf(b, a + b + 1, 0.5) for a, b in votes])
-    tails = tails[(tails >= 0.5) & (tails < 1)]
-    levels = tails[np.unique(np.linspace(0, len(tails) - 1, 80).astype(int))].tolist()
-    shares = np.linspace(0, 1, 33).tolist()
-    return {
-        "fixed": [Fixed(n) for n in range(1, size + 1)],
-        "ratio": [Ratio(share, size) for share in shares],
-        "entropy": [Entropy(share, size) for share in shares[:-1]],
-        "window": [Window(width, size) for width in range(1, size + 1)],
-        "beta": [Beta(level, size) for level in levels],
-        "dirichlet": [Dirichlet(level, size) for level in levels],
-    }
-
-
-def ran(
-    rule: StopRule, half: Half, correct: np.ndarray, signal: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Samples and accuracy by question, (q,) each, means over orders."""
-    values = {signal: half.values.reshape(half.rows.shape)} if rule.needs else None
+def own(rule: StopRule, signal: str, half: Half) -> Played:
+    """A rule of Poise, which answers with the leader."""
+    values = {signal: half.looks.values} if rule.needs else None
     stops = rule.stops(half.rows, values)
-    shape = half.codes.shape[:2]
-    return (
-        stops.reshape(shape).mean(axis=1),
-        correct[np.arange(len(stops)), stops - 1].reshape(shape).mean(axis=1),
-    )
+    return stops, half.correct[np.arange(len(stops)), stops - 1]
 
 
-def tuned(rules: Sequence[StopRule], half: Half, correct: np.ndarray, signal: str) -> StopRule:
-    """The rule that draws fewest samples among those that are accurate enough on ``half``."""
-    target = correct[:, -1].mean() - MARGIN
-    best, fewest = Fixed(half.codes.shape[2]), float(half.codes.shape[2])
-    for rule in rules:
-        samples, accuracy = ran(rule, half, correct, signal)
-        if accuracy.mean() >= target and samples.mean() < fewest:
-            best, fewest = rule, samples.mean()
+def theirs(opponent: Opponent, threshold: float, half: Half) -> Played:
+    """A rule of a package."""
+    stops = opponent.stops(half.looks, threshold)
+    answers = opponent.leader(half.looks)
+    right = half.correct if answers is half.looks.leader else half.graded(answers)
+    return stops, right[np.arange(len(stops)), stops - 1]
+
+
+def tuned(candidates: Sequence[Candidate], half: Half) -> Candidate:
+    """The one that draws fewest samples among those that are accurate enough on ``half``."""
+    target = half.correct[:, -1].mean() - MARGIN
+    best: Candidate = partial(own, Fixed(half.codes.shape[2]), "")
+    fewest = float(half.codes.shape[2])
+    for candidate in candidates:
+        stops, right = candidate(half)
+        if right.mean() >= target and stops.mean() < fewest:
+            best, fewest = candidate, stops.mean()
     return best
 
 
-def measured(pool: Data, seeds: int, name: str) -> tuple[dict[str, Tally], np.ndarray]:
-    """Every rule's tally, with the full vote's, and how often each question was evaluated."""
+def candidates_of(half: Half) -> dict[str, list[Candidate]]:
+    """Every rule at everything that it may be tuned to, learnt on ``half`` where it learns."""
+    size, signal = half.codes.shape[2], "" if half.values is None else "logprob"
+    right = learn(half.codes, half.right, half.values, signal=signal)
+    agree = learn(half.codes, None, half.values, objective="agree", signal=signal)
+    against = opponents(size, confidence=half.values is not None)
+    return {
+        "fixed": [partial(own, Fixed(n), "") for n in range(1, size + 1)],
+        **{one.name: [partial(theirs, one, at) for at in one.thresholds] for one in against},
+        "value": [partial(own, right.rule(price), signal) for price in PRICES],
+        "value agree": [partial(own, agree.rule(price), signal) for price in PRICES],
+    }
+
+
+def measured(pool: Data, seeds: int, name: str) -> tuple[dict[str, Tally], np.ndarray, np.ndarray]:
+    """Every rule's tally, how often each question was evaluated, and stops (compared, parted)."""
     found: dict[str, Tally] = {}
-    times = np.zeros(pool.group.max() + 1)
+    times, compared = np.zeros(pool.group.max() + 1), np.zeros(2, int)
+    size = pool.labels.shape[1]
+    default = opponents(size, confidence=pool.values is not None)[0]
     for seed in range(seeds):
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
         first, second = halves(pool, (FIT_ORDERS, TEST_ORDERS), rng)
-        correct, tested = first.correct(), second.correct()
-        size = pool.labels.shape[1]
-        signal = "" if pool.values is None else "logprob"
-        right = learn(first.codes, first.right, first.values, signal=signal)
-        agree = learn(first.codes, None, first.values, objective="agree", signal=signal)
-        rules = {
-            **{
-                rule: tuned(listed, first, correct, signal)
-                for rule, listed in opponents(size).items()
-            },
-            "value": tuned([right.rule(price) for price in PRICES], first, correct, signal),
-            "value agree": tuned([agree.rule(price) for price in PRICES], first, correct, signal),
-            "all": Fixed(size),
-            "beta .95": Beta(0.95, size),
-        }
+        rules = {label: tuned(listed, first) for label, listed in candidates_of(first).items()}
+        rules |= {"all": partial(own, Fixed(size), ""), DEFAULT: partial(theirs, default, 0.95)}
         times += np.bincount(second.group, minlength=len(times))
+        shape = second.codes.shape[:2]
         for label, rule in rules.items():
-            samples, accuracy = ran(rule, second, tested, signal)
+            stops, right = rule(second)
+            accuracy = right.reshape(shape).mean(axis=1)
             by_question = np.bincount(second.group, accuracy, len(times))
-            found.setdefault(label, Tally()).add(float(samples.mean()), by_question)
-    return found, times
+            found.setdefault(label, Tally()).add(float(stops.mean()), by_question)
+            if rule.func is theirs:
+                opponent, threshold = rule.args
+                compared += opponent.checked(second.looks, threshold, stops)
+    return found, times, compared
 
 
 # -- the table ------------------------------------------------------------------------------------
@@ -265,9 +279,10 @@ def compared(found: Mapping[str, Tally], times: np.ndarray, rng: np.random.Gener
         return float(differences.sum() / times[there].sum())
 
     samples = {label: float(np.mean(tally.samples)) for label, tally in found.items()}
-    named = [label for label in samples if label not in {"value", "value agree", "all", "beta .95"}]
+    named = [label for label in samples if label not in {"value", "value agree", "all", DEFAULT}]
     near = [label for label in named if mean(points(label, "all")) >= -0.5] or named
     best = min(near, key=samples.__getitem__)
+    packages = {name: [a for a in near if a.startswith(name)] for name in PACKAGES}
     difference, weight = points("value", best), times[there]
     picks = rng.integers(0, len(weight), (BOOTSTRAPS, len(weight)))
     low = float(np.quantile(difference[picks].sum(1) / weight[picks].sum(1), 0.025))
@@ -276,7 +291,12 @@ def compared(found: Mapping[str, Tally], times: np.ndarray, rng: np.random.Gener
         "to_full_vote": {label: round(mean(points(label, "all")), 2) for label in samples},
         "best": best,
         "ratio": round(samples["value"] / samples[best], 3),
-        "ratio_to_default_beta": round(samples["value"] / samples["beta .95"], 3),
+        "ratio_to_package": {
+            name: round(samples["value"] / min(samples[one] for one in listed), 3)
+            for name, listed in packages.items()
+            if listed
+        },
+        "ratio_to_default_beta": round(samples["value"] / samples[DEFAULT], 3),
         "difference": round(mean(difference), 2),
         "difference_low": round(low, 2),
         "counts": low > -0.5,
@@ -291,16 +311,17 @@ def main() -> None:
     parser.add_argument("--only", default="", help="pools whose name holds this")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    started, lines = time.perf_counter(), {}
-    print(f"{'pool':34}{'N':>3}{'value':>7}{'best opponent':>18}{'ratio':>7}{'acc. diff':>10}"
+    started, lines, parted = time.perf_counter(), {}, np.zeros(2, int)
+    print(f"{'pool':34}{'N':>3}{'value':>7}{'best opponent':>25}{'ratio':>7}{'acc. diff':>10}"
           f"{'low':>7}{'value - all':>12}{'best - all':>11}{'to beta .95':>12}")  # fmt: skip
     for name, pool in pools_of(options.pools, options.only):
-        found, times = measured(pool, options.seeds, name)
+        found, times, stops = measured(pool, options.seeds, name)
+        parted += stops
         line = lines[name] = compared(found, times, np.random.default_rng(1))
         best, samples, lost = line["best"], line["samples"], line["to_full_vote"]
         print(
             f"{name[:33]:34}{pool.labels.shape[1]:>3}{samples['value']:>7.2f}"
-            f"{best:>11}{samples[best]:>7.2f}{line['ratio']:>7.2f}{line['difference']:>10.2f}"
+            f"{best:>18}{samples[best]:>7.2f}{line['ratio']:>7.2f}{line['difference']:>10.2f}"
             f"{line['difference_low']:>7.2f}{lost['value']:>12.2f}{lost[best]:>11.2f}"
             f"{line['ratio_to_default_beta']:>12.2f}{'' if line['counts'] else '  does not count'}",
             flush=True,
@@ -308,6 +329,10 @@ def main() -> None:
     votes = [line for name, line in lines.items() if "logprob" not in name]
     if votes:
         summary(votes)
+    print(
+        f"stops of packages held against Poise's rules or whole runs: {parted[0]:,}; parted, with "
+        f"the number within 1e-5 of the threshold: {parted[1]:,}"
+    )
     print(f"{time.perf_counter() - started:.0f} s, {options.seeds} seeds")
     if options.json:
         options.json.write_text(json.dumps(lines, indent=1))
@@ -321,13 +346,27 @@ def summary(votes: Sequence[dict]) -> None:
     to_agree = [line["samples"]["value agree"] / line["samples"][line["best"]] for line in votes]
     to_default = [line["ratio_to_default_beta"] for line in votes]
     print(
-        f"votes only, {len(votes)} pools: geometric mean {geometric(ratios):.3f}; at most .75 on "
-        f"{int((ratios <= 0.75).sum())}, at most 1 on {int((ratios <= 1).sum())}, above 1.02 on "
-        f"{int((ratios > 1.02).sum())}; accuracy holds on {int(counted.sum())}, geometric mean "
+        f"votes only, {len(votes)} pools: geometric mean {geometric(ratios):.3f}, greatest "
+        f"{ratios.max():.3f}; at most .75 on {int((ratios <= 0.75).sum())} "
+        f"({(ratios <= 0.75).mean():.2f}), with accuracy kept on "
+        f"{int((ratios[counted] <= 0.75).sum())}; at most 1 on {int((ratios <= 1).sum())}, "
+        f"above 1.02 on {int((ratios > 1.02).sum())}; "
+        f"accuracy holds on {int(counted.sum())}, geometric mean "
         f"there {geometric(ratios[counted]) if counted.any() else float('nan'):.3f}; learnt "
         f"without labels {geometric(np.array(to_agree)):.3f}; against beta at .95 "
         f"{geometric(np.array(to_default)):.3f}"
     )
+    bests = Counter(line["best"] for line in votes)
+    print("best opponent: " + ", ".join(f"{label} {times}" for label, times in bests.most_common()))
+    for name in PACKAGES:
+        against = [line["ratio_to_package"] for line in votes if name in line["ratio_to_package"]]
+        if not against:
+            continue
+        alone = np.array([ratio[name] for ratio in against])
+        print(
+            f"against the best of {name} alone: geometric mean {geometric(alone):.3f} on "
+            f"{len(alone)}, at most .75 on {int((alone <= 0.75).sum())}"
+        )
 
 
 if __name__ == "__main__":

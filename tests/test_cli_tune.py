@@ -13,7 +13,7 @@ import pytest
 from command import call, write_pool
 from poise.errors import InputError, RefusedError, UsageError
 from poise.fit import fit
-from poise.policies import Abstain, Answer, parse_policy
+from poise.policies import STOP_RULES, Abstain, Answer, Policy, Value, parse_policy
 from poise.pools import Labelled, pool_record, split
 from poise.profile import Profile, load
 from poise.replay import follow, orders
@@ -102,6 +102,26 @@ def test_some_questions_without_grades_are_refused_rather_than_left_out() -> Non
         tune(some, LOSS)
 
 
+def test_a_question_that_nobody_could_read_needs_no_grade() -> None:
+    bare = [replace(one, gold=None, correct=(None,) * 8) for one in urns()]
+    silent = bare[0].pool.samples
+    silent = tuple(replace(sample, answer=None, unread="cut off") for sample in silent)
+    bare[0] = replace(bare[0], pool=replace(bare[0].pool, samples=silent))
+    record = tune(bare, Target("loss", 0.1), shuffles=3).certificate
+    assert record.truth == "majority"
+
+
+def test_what_is_certified_is_written_so_that_it_can_be_read_back() -> None:
+    for name in STOP_RULES:
+        policy = parse_policy(name)
+        assert parse_policy(spelled(policy)) == policy
+    learnt = Policy(Value(max_samples=8).written(), Abstain(0.5))
+    other = Policy(Value(0.05, max_samples=8).written(), Abstain(0.5))
+    assert "table=blake2b:" in spelled(learnt)
+    assert len(spelled(learnt)) < 120
+    assert spelled(replace(other, stop=replace(other.stop, price=0.002))) != spelled(learnt)
+
+
 def test_one_stated_policy_is_tested_alone_and_a_spend_target_takes_the_least_loss() -> None:
     alone = tune(urns(), LOSS, "beta:threshold=0.99").certificate
     assert [one.policy for one in alone.tested] == ["beta:threshold=0.99,max_samples=8"]
@@ -129,6 +149,10 @@ def test_pools_that_are_too_few_or_of_two_prompts_are_refused() -> None:
         tune(urns()[:1], LOSS)
     with pytest.raises(InputError, match="no pools"):
         tune([], LOSS)
+    two = [urns()[0], replace(urns()[1], pool=replace(urns()[1].pool, model="other"))]
+    for seed in range(6):  # one question for each part, whichever it is
+        with pytest.raises((UsageError, RefusedError), match=r"2 models|leave none for"):
+            tune(two, LOSS, share=0.5, seed=seed)
     other = replace(urns()[0], pool=replace(urns()[0].pool, prompt_hash="1"))
     with pytest.raises(InputError, match="another engine or prompt"):
         tune([*urns()[1:], other], LOSS)
@@ -167,6 +191,29 @@ def test_the_profile_s_own_questions_certify_no_bar_and_short_pools_none_either(
         tune_exit(pools(120, 4, 5, logprobs=False), Target("risk", 0.2), profile())
 
 
+def test_a_bar_is_certified_on_pools_that_hold_more_than_the_policy_draws() -> None:
+    longer = [
+        replace(
+            one,
+            pool=replace(one.pool, samples=(*one.pool.samples, replace(last, index=8))),
+            correct=(*one.correct, one.correct[-1]),
+        )
+        if place % 2
+        else one
+        for place, one in enumerate(urns())
+        for last in one.pool.samples[-1:]
+    ]
+    target = Target("risk", 0.35)
+    made, plain = (tune_exit(each, target, profile()) for each in (longer, urns()))
+    assert made.certificate.tested == plain.certificate.tested
+
+
+def test_a_profile_that_does_not_speak_for_the_pools_says_why() -> None:
+    other = [replace(one, pool=replace(one.pool, prompt_hash="1")) for one in urns()]
+    with pytest.raises(InputError, match="claims no probability on these pools: .*another arm"):
+        tune_exit(other, Target("risk", 0.35), profile())
+
+
 # -- profiles -----------------------------------------------------------------------------------
 
 
@@ -184,6 +231,16 @@ def test_a_profile_with_its_certificate_is_fitted_on_the_tuning_questions_alone(
     again = load(tmp_path / "p.json")
     assert again.certificate == json.loads(json.dumps(one.certificate))
     assert again.policy.exit == Answer()
+
+
+def test_the_maps_of_a_certified_value_rule_are_fitted_at_the_stops_that_were_certified() -> None:
+    made = tune(urns(), Target("loss", 0.2), "value:price=0.002", shuffles=3)
+    one = fitted(made)
+    tuning = orders(made.tuning, 3, 0)
+    assert (follow(tuning, one.policy).n == follow(tuning, made.policy).n).all()
+    again, differ = fit(made.tuning, one.policy), {"id", "sha256", "certificate"}
+    assert {k for k, v in again.to_dict().items() if v != one.to_dict()[k]} == differ
+    assert fit(made.tuning, made.policy).policy != one.policy  # learnt anew, it stops elsewhere
 
 
 def test_profiles_are_for_majority_votes() -> None:

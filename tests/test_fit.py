@@ -179,6 +179,12 @@ def test_a_policy_of_one_sample_without_signals_is_refused() -> None:
         fit(pools(150, 4, 1, logprobs=False), Policy(Fixed(1)))
 
 
+def test_a_policy_that_stops_at_the_first_sample_though_it_may_draw_more_is_refused() -> None:
+    """There is no vote at its stops, and samples by themselves are what ``fixed:n=1`` is for."""
+    with pytest.raises(RefusedError, match=r"0 of 150 questions .* two samples"):
+        fit(pools(150, 8, 1), Policy(Beta(0.5, 8)))
+
+
 def test_greedy_single_samples_are_an_arm_like_any_other() -> None:
     listed = [
         replace(one, pool=replace(one.pool, decoding={"temperature": 0}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from poise.answers.clusters import Clusters
 from poise.backends import Stored
 from poise.errors import InputError, UsageError
-from poise.policies import STOP_RULES, Abstain, Beta, Fixed, Policy, Window
+from poise.policies import STOP_RULES, Abstain, Beta, Fixed, Policy, Value, Window
 from poise.pools import Labelled, Pool, SampleArm
 from poise.replay import Orders, follow, orders, walk
 from poise.replay.shuffling import permutations, renumbered
@@ -65,7 +66,6 @@ def made(codes: Any, right: Any = None, **more: Any) -> Orders:
         "values": {},
         "asks": {},
         "group": tuple(("d", str(k)) for k in range(q)),
-        "majority": np.zeros(q, np.int8),
         "graded": np.ones(q, np.bool_),
     }
     return Orders(codes, graded, **(fields | more))
@@ -153,13 +153,6 @@ def test_fewer_samples_are_drawn_from_all_of_a_larger_pool() -> None:
     assert set(found.tokens[0].ravel().tolist()) == set(range(1, 10))
 
 
-def test_the_majority_is_that_of_the_pools_own_order() -> None:
-    found = orders(
-        [pool("1221", "a"), pool("2112", "b"), pool([None, None, None, None], "c")], 2, 0
-    )
-    assert found.majority.tolist() == [1, 0, 0]
-
-
 def test_taking_questions_takes_every_column() -> None:
     found = orders([pool("1212", f"q{i}") for i in range(3)], 2, 0, ["p_true"])
     taken = found.take(np.array([True, False, True]))
@@ -224,10 +217,11 @@ def test_a_rule_whose_signal_was_not_read_is_refused() -> None:
 
 # -- the twin of solve ----------------------------------------------------------------------------
 
-PLAIN = [rule for rule in STOP_RULES.values() if not rule().needs]
+PLAIN = {name: rule for name, rule in STOP_RULES.items() if not rule().needs}
+PLAIN["value that prices rounds"] = partial(Value, 0.01, 0.03)
 
 
-@pytest.mark.parametrize("rule", PLAIN, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("rule", PLAIN.values(), ids=PLAIN)
 @settings(max_examples=15, deadline=None)
 @given(answers=st.lists(ANSWERS, min_size=6, max_size=12), seed=st.integers(0, 99))
 def test_replay_stops_answers_and_spends_as_solve_does(
@@ -342,6 +336,16 @@ def test_ungraded_answers_are_neither_right_nor_wrong() -> None:
     assert not orders([bare], 3, 0).gold
 
 
+def test_a_question_without_a_readable_answer_makes_no_graded_pool_of_an_ungraded_one() -> None:
+    bare = replace(pool("1122", "a"), correct=(None,) * 4)
+    silent = replace(pool([None] * 4, "b"), correct=(None,) * 4)
+    assert not orders([bare, silent], 3, 0).gold
+    assert not orders([silent], 3, 0).gold
+    with_grades = orders([pool("1122", "a"), silent], 3, 0)
+    assert with_grades.gold
+    assert with_grades.graded.all()  # nothing is missing: no answer is not right
+
+
 # -- spend ----------------------------------------------------------------------------------------
 
 
@@ -398,6 +402,18 @@ def test_samples_drawn_beyond_the_stop_are_paid_for() -> None:
     tokens = np.arange(1.0, 9).reshape(1, 1, 8)
     found = follow(made([[[0, 0, 1, 1, 0, 0, 0, 0]]], tokens=tokens), Policy(Hasty()))
     assert (found.n[0, 0], found.samples[0, 0], found.tokens[0, 0]) == (2, 3, 6)
+
+
+def test_what_is_drawn_beyond_the_stop_is_paid_for_and_not_asked_about() -> None:
+    """``solve`` asks about a sample as it enters the prefix, and none enters after the stop."""
+
+    class Curious(Hasty):
+        needs = ("p_true",)
+
+    given = {"p_true": np.full((1, 1, 8), 0.5)}
+    asks = {"p_true": np.array([[[0, 1, 2, 3, 4, 5, 6, 7]]], np.int16)}
+    found = follow(made([[[0, 0, 1, 1, 0, 0, 0, 0]]], values=given, asks=asks), Policy(Curious()))
+    assert (found.n[0, 0], found.samples[0, 0], found.followups[0, 0]) == (2, 3, 2)
 
 
 def test_a_rule_whose_two_forms_disagree_is_refused() -> None:

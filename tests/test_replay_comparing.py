@@ -1,15 +1,10 @@
-"""Comparing policies: matched spend, thresholds tuned elsewhere, intervals, and the command."""
+"""Comparing policies: matched spend, thresholds tuned elsewhere, intervals and the picture."""
 
 from __future__ import annotations
-
-import json
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from command import call, write_lines
 from poise.errors import InputError, UsageError
 from poise.metrics import Estimate
 from poise.policies import STOP_RULES, Beta, Fixed, Policy
@@ -40,7 +35,6 @@ def world(questions: int = 60, shuffles: int = 6, n: int = 12, seed: int = 0) ->
         values={},
         asks={},
         group=tuple(("d", str(k)) for k in range(questions)),
-        majority=np.ones(questions, np.int8),
         graded=np.ones(questions, np.bool_),
     )
 
@@ -57,7 +51,7 @@ def points(result: Replay) -> list[tuple[float, float]]:
 # -- numbers --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", STOP_RULES)
+@pytest.mark.parametrize("name", [*STOP_RULES, "value:round_price=0.01"])
 def test_a_frontier_is_what_following_each_of_its_policies_gives(name: str) -> None:
     one, asked = world(20), sweep(name, 12)
     needs = {need for each in asked.policies for need in each.stop.needs}
@@ -68,7 +62,7 @@ def test_a_frontier_is_what_following_each_of_its_policies_gives(name: str) -> N
     assert [point.policy for point in found] == list(asked.labels)
     for point, policy in zip(found, asked.policies, strict=True):
         followed = follow(held, policy)
-        assert value(point.samples) == pytest.approx(followed.n.mean())
+        assert value(point.samples) == pytest.approx(followed.samples.mean())
         assert value(point.accuracy) == pytest.approx(followed.right.mean())
         assert value(point.agreement) == pytest.approx(followed.same_as_majority.mean())
         assert value(point.tokens) == pytest.approx(followed.tokens.mean())
@@ -112,6 +106,23 @@ def test_an_interval_covers_the_truth_as_often_as_it_says() -> None:
         low, high = Resamples(80, 300, seed).mean(drawn.astype(float)).interval or (1, 0)
         covered += low <= 0.7 <= high
     assert 180 <= covered <= 200
+
+
+def test_a_frontier_counts_what_a_rule_that_prices_rounds_draws_in_vain() -> None:
+    one = world()
+    asked = sweep("value:round_price=0.02", 12)
+    result = compare(one, [asked], tuning=world(seed=1), net=0.05)
+    runs = [follow(one, policy) for policy in asked.policies]
+    spent = [run.samples.mean() for run in runs]
+    assert any(run.n.mean() < drawn - 0.1 for run, drawn in zip(runs, spent, strict=True))
+    assert [value(point.samples) for point in result.frontiers[0].points] == pytest.approx(spent)
+    (found,), chosen = result.comparisons, result.frontiers[0].chosen
+    assert chosen is not None
+    assert value(found.samples) == pytest.approx(spent[chosen])
+    tuned = [follow(world(seed=1), policy) for policy in asked.policies]
+    goal = walk(world(seed=1)).right[..., -1].mean() - 0.05
+    kept = [run.samples.mean() for run in tuned if run.right.mean() >= goal]
+    assert tuned[chosen].samples.mean() == pytest.approx(min(kept))
 
 
 def test_differences_are_paired_by_question() -> None:
@@ -203,6 +214,17 @@ def test_without_gold_agreement_stands_for_accuracy() -> None:
     assert value(found.score_to_majority) == pytest.approx(value(found.agreement) - 1)
 
 
+def test_where_nothing_can_be_read_all_policies_agree_with_the_majority() -> None:
+    one = world(20)
+    codes, right = one.codes.copy(), one.right.copy()
+    codes[:5], right[:5] = -1, -1
+    kept = {f: getattr(one, f) for f in Orders.__slots__}
+    held = Orders(**{**kept, "codes": codes, "right": right, "graded": one.graded & False})
+    (found,) = compare(held, [sweep("fixed:n=12", 12)]).comparisons
+    assert found.score_to_majority == found.score_to_fixed == Estimate(0.0, (0.0, 0.0))
+    assert value(found.answered) == pytest.approx(0.75)
+
+
 def test_questions_without_grades_are_left_out_and_counted() -> None:
     one = world()
     graded = np.arange(60) % 3 > 0
@@ -262,132 +284,3 @@ def test_the_picture_is_the_same_for_the_same_numbers_and_differs_for_others() -
     assert png(one).startswith(PNG)
     assert png(one) == png(one)
     assert png(one) != png(compare(world(seed=4), asked, replicates=100))
-
-
-# -- the command ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(2)
-    return write_lines(tmp_path / "pool.jsonl", [record(f"q{i}", rng) for i in range(60)])
-
-
-def record(name: str, rng: Any, n: int = 8, **more: Any) -> dict[str, Any]:
-    chance = rng.beta(2, 1)
-    answers = [("7" if rng.random() < chance else str(rng.integers(1, 4))) for _ in range(n)]
-    return {
-        "dataset": "d",
-        "model": "m",
-        "question_id": name,
-        "question": "What is 3 + 4?",
-        "kind": "number",
-        "samples": [{"answer": a, "correct": int(a == "7"), "tokens": 5} for a in answers],
-        **more,
-    }
-
-
-def test_the_command_shows_frontier_baselines_and_what_was_chosen(file: Path) -> None:
-    done = call("replay", file, "--policy", "beta", "--policy", "window:width=3", "--quiet")
-    assert (done.code, done.err) == (0, "")
-    assert "beta, by threshold" in done.out
-    for name in ("fixed:n=8", "oracle stop", "beta:threshold=", "window:width=3"):
-        assert name in done.out
-    assert "20 orders of 8 samples" in done.out
-    assert "samples do not all state their seconds" in done.out
-    assert all(len(line) <= 80 for line in done.out.splitlines() if "+0.00" in line)
-
-
-def test_the_command_writes_json_and_a_picture(file: Path, tmp_path: Path) -> None:
-    picture, numbers = tmp_path / "f.png", tmp_path / "f.json"
-    words = ("replay", file, "--json", "-o", picture, "-o", numbers, "--seed", "3")
-    done = call(*words)
-    assert done.code == 0
-    assert picture.read_bytes().startswith(PNG)
-    (printed,) = done.records
-    assert json.loads(numbers.read_text()) == printed
-    assert printed["schema"] == 1
-    assert printed["questions"] + printed["tuning_questions"] == 60
-    assert len(printed["fixed"]) == 8
-    assert printed["comparisons"][0]["tokens"]["value"] > 0
-    again = call(*words)
-    assert again.code == 2
-    assert "--overwrite" in again.err
-    assert call(*words, "--overwrite").records == [printed]
-
-
-def test_pools_without_grades_are_compared_by_agreement(tmp_path: Path) -> None:
-    rng = np.random.default_rng(2)
-    records = [record(f"q{i}", rng) for i in range(30)]
-    for one in records:
-        for sample in one["samples"]:
-            del sample["correct"], sample["tokens"]
-    done = call("replay", write_lines(tmp_path / "p.jsonl", records))
-    assert done.code == 0
-    assert "accuracy unknown" in done.err
-    assert "agreement" in done.out
-    assert "completion tokens unknown" in done.out
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "said"),
-    [
-        (["--policy", "nosuch"], 2, "no stop rule 'nosuch'"),
-        (["--policy", "confident"], 3, "needs p_true"),
-        (["--vote", "nosuch"], 2, "no vote 'nosuch'"),
-        (["-m", "other"], 2, "-m other: the pools are of m"),
-        (["--dataset", "other"], 2, "the pools are of d"),
-        (["--run", "r"], 2, "(not stated)"),
-        (["--split", "1"], 2, "--split 1"),
-        (["--target", "risk<=0.05"], 2, "poise tune"),
-        (["--max-samples", "9"], 3, "--max-samples 8"),
-        (["--max-samples", "1"], 3, "1 sample a question"),
-        (["--max-samples", "9", "--skip-bad"], 3, "no pool holds 9"),
-        (["-o", "frontier.pdf"], 2, ".png or .json"),
-    ],
-)
-def test_what_makes_no_sense_is_refused_in_one_line(
-    file: Path, words: list[str], code: int, said: str
-) -> None:
-    done = call("replay", file, *words)
-    assert done.code == code
-    assert said in done.err
-    assert len(done.err.splitlines()) == 1
-
-
-def test_mixed_arms_want_one_to_be_chosen(file: Path, tmp_path: Path) -> None:
-    rng = np.random.default_rng(3)
-    other = write_lines(tmp_path / "o.jsonl", [record(f"q{i}", rng, model="n") for i in range(60)])
-    mixed = call("replay", file, other)
-    assert mixed.code == 2
-    assert "2 models (m, n)" in mixed.err
-    assert "-m" in mixed.err
-    alone, chosen = call("replay", file, "--json"), call("replay", file, other, "-m", "m", "--json")
-    assert chosen.records == alone.records
-
-
-def test_short_pools_are_left_out_only_if_asked_and_counted(file: Path, tmp_path: Path) -> None:
-    rng = np.random.default_rng(4)
-    short = write_lines(tmp_path / "s.jsonl", [record("short", rng, n=3)])
-    refused = call("replay", file, short)
-    assert refused.code == 3
-    assert "1 of 61 hold fewer than 8" in refused.err
-    done = call("replay", file, short, "--max-samples", "8", "--skip-bad")
-    assert done.code == 0
-    assert "1 of 61 pools hold fewer than 8" in done.err
-    assert call("replay", file, short, "--max-samples", "3").code == 0
-
-
-def test_without_a_split_the_whole_frontier_is_shown_and_none_is_chosen(file: Path) -> None:
-    (told,) = call("replay", file, "--split", "0", "--json").records
-    assert (told["questions"], told["tuning_questions"]) == (60, 0)
-    assert told["frontiers"][0]["chosen"] is None
-
-
-def test_orders_come_from_the_seed_and_their_number_is_the_callers(file: Path) -> None:
-    one, same, other = (
-        call("replay", file, "--json", "--shuffles", "3", "--seed", seed, "--split", "0").records
-        for seed in ("1", "1", "2")
-    )
-    assert one == same != other
-    assert one[0]["orders"] == 3

@@ -241,6 +241,13 @@ def test_other_targets_are_refused_with_a_bound_that_would_pass(target: Target) 
     assert certify(Target(target.kind, bound), [held], [held])[0].certified
 
 
+def test_all_questions_count_for_a_loss_and_the_answered_ones_for_a_risk() -> None:
+    held = tried("p", 0.5, 3, q=200, answered=0.5)
+    given = int(held.answered.sum())
+    for kind, rows in (("loss", "200 questions"), ("risk", f"{given} answered questions")):
+        assert f"Without a single error {rows}" in str(refused(Target(kind, 0.01), held))
+
+
 def test_a_policy_that_never_answers_would_pass_for_nothing() -> None:
     said = str(refused(Target("risk", 0.05), tried("silent", 0, 3, answered=0)))
     assert "nothing was answered" in said

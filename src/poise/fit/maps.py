@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poise.calibrators import Auto, Calibrator, from_state, to_state
+from poise.errors import RefusedError
 from poise.fit.prefixes import BoolArray, FloatArray, Prefixes
 from poise.maps import Maps
 from poise.policies import IntArray
@@ -34,6 +35,8 @@ __all__ = [
 ]
 
 FOLDS = 5
+FEWEST = 4 * FOLDS
+"""Questions that a map can be fitted and judged on at all."""
 REPLICATES = 50
 
 
@@ -101,6 +104,11 @@ def fit_maps(
     held_out = cross_fitted(arrays, names, arrays.right, fold)
     every = np.arange(len(stops))
     usable = np.isfinite(held_out[every, stops])
+    if usable.sum() < FEWEST:
+        raise RefusedError(
+            f"at the policy's stops {usable.sum()} of {len(stops)} questions have all of"
+            f" {', '.join(names)}; signals of votes need two samples, so let the policy draw more"
+        )
     chance = held_out[every, stops][usable]
     right, group = arrays.right[every, stops][usable], arrays.group[usable]
     final = Auto(scale="probability", seed=seed).fit(chance, right, groups=group)

@@ -99,7 +99,8 @@ class StopRule(Protocol):
         """What to do after this prefix; a pure function of ``state``.
 
         ``Draw(n)`` asks for no more than the fewest samples after which the rule could stop at all,
-        so none is drawn in vain; only a rule that prices a request may ask for more at once.
+        so none is drawn in vain; only a rule with a ``round_price`` above 0 may ask for more at
+        once, and ``replay`` relies on that.
         """
 
     def stops(self, prefixes: IntArray, values: Mapping[str, FloatArray] | None = None) -> IntArray:

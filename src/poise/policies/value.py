@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -24,7 +24,7 @@ from poise.columns import FloatArray, column, needed
 from poise.errors import UsageError
 from poise.policies.bounds import count
 from poise.policies.running import IntArray, blocks, columns_of
-from poise.policies.value_plan import FUTILE, SURE, Codes, decoded, plan
+from poise.policies.value_plan import FUTILE, SURE, Codes, decoded, encoded, plan
 from poise.policies.value_process import analytic
 from poise.policies.value_states import MOST_DISTINCT, bucketed, space, walk
 from poise.types import Draw, State, Stop, StopReason
@@ -112,6 +112,10 @@ class Value:
             ended[:, -1] = True
             stops[rows] = ended.argmax(axis=1) + 1
         return stops
+
+    def written(self) -> Value:
+        """The same decisions as a table, so that nothing is planned or learnt in their place."""
+        return self if self.table else replace(self, table=encoded(_codes(self)))
 
     def _bucket(self, state: State) -> int:
         """``bucketed`` for one state, its sum taken in the order in which ``walk`` takes it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from poise.replay.following import Followed, flat, follow, stops
 from poise.replay.frontier import Comparison, Frontier, Point, Replay
 from poise.replay.orders import FloatArray, Orders
 from poise.replay.resampling import Resamples
+from poise.replay.rounds import drawn_by
 from poise.replay.sweeping import Sweep
 from poise.replay.walking import Walk, walk
 from poise.votes import Majority, Vote
@@ -37,7 +39,10 @@ NO_PROMPT = "the pools leave questions' texts out"
 
 @dataclass(frozen=True, slots=True)
 class _Means:
-    """Each policy's means over orders, (q, k); ``right`` None without gold."""
+    """Each policy's means over orders, (q, k); ``right`` None without gold.
+
+    ``samples`` and ``tokens`` of all that was drawn, ``right`` and ``same`` at the stop.
+    """
 
     samples: FloatArray
     right: FloatArray | None
@@ -73,6 +78,8 @@ def compare(
         tuning = tuning.take(tuning.graded)
     if not orders.shape[0] or (tuning is not None and not tuning.shape[0]):
         raise InputError("no question is left to compare on: replay more, or change --split")
+    if not orders.read:
+        raise InputError("no sample holds a readable answer: there is nothing to compare")
     base = walk(orders)
     led = base if isinstance(vote, Majority) else walk(orders, vote)
     draws = Resamples(orders.shape[0], replicates, seed)
@@ -112,17 +119,24 @@ def _means(orders: Orders, policies: Sequence[Policy], led: Walk) -> _Means:
     samples, right, same, tokens = [], [], [], []
     for policy in policies:
         n = stops(policy.stop, codes, values)
-        at = (n - 1).reshape(q, o, 1)
-        samples.append(n.reshape(q, o).mean(axis=1))
-        right.append(np.take_along_axis(led.right, at, 2)[..., 0].mean(axis=1))
-        same.append(np.take_along_axis(led.same, at, 2)[..., 0].mean(axis=1))
-        tokens.append(np.take_along_axis(led.tokens, at, 2)[..., 0].mean(axis=1))
+        drawn = drawn_by(policy.stop, codes, n, values, orders).reshape(q, o)
+        stop = n.reshape(q, o)
+        samples.append(drawn.mean(axis=1))
+        right.append(_after(led.right, stop))
+        same.append(_after(led.same, stop))
+        tokens.append(_after(led.tokens, drawn))
     return _Means(
         np.stack(samples, axis=1),
         np.stack(right, axis=1) if orders.gold else None,
         np.stack(same, axis=1),
         np.stack(tokens, axis=1),
     )
+
+
+def _after(column: npt.NDArray[Any], n: npt.NDArray[np.int64]) -> FloatArray:
+    """Mean over orders, (q,), of ``column`` (q, o, N) after ``n`` (q, o) samples."""
+    found: FloatArray = np.take_along_axis(column, (n - 1)[..., None], 2)[..., 0].mean(axis=1)
+    return found
 
 
 def _fixed(orders: Orders, base: Walk) -> _Means:
@@ -182,10 +196,8 @@ def _points(one: Sweep, means: _Means, every: FloatArray, draws: Resamples) -> t
 
 
 def _oracle(led: Walk, orders: Orders, every: FloatArray, draws: Resamples) -> Point:
-    at = (led.settled - 1)[..., None]
     right, same, tokens = (
-        np.take_along_axis(column, at, 2)[..., 0].mean(axis=1)
-        for column in (led.right, led.same, led.tokens)
+        _after(column, led.settled) for column in (led.right, led.same, led.tokens)
     )
     return Point(
         policy="oracle stop",
@@ -204,7 +216,9 @@ def _comparison(
     n = orders.shape[2]
     answered = ~followed.abstained
     right = (followed.right * answered).mean(axis=1)
-    same = (followed.same_as_majority & answered).mean(axis=1)
+    # Where no sample can be read, saying nothing is what the majority of all says too.
+    silent = followed.abstained & (followed.leader >= 0)
+    same = (followed.same_as_majority & ~silent).mean(axis=1)
     score = right if orders.gold else same
     samples = followed.samples.mean(axis=1)
     both = draws.means(np.column_stack([score, samples, fixed.score]))

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from poise.policies import Answer, Policy, StopRule
 from poise.replay.orders import FloatArray, Orders
-from poise.replay.rounds import Rounds, rounds_of, state_of
+from poise.replay.rounds import rounds_of, state_of
 from poise.votes import Majority, Vote
 
 __all__ = ["Followed", "elected", "flat", "follow", "grades_of", "stops"]
@@ -33,9 +33,10 @@ class Followed:
     ``abstained``; ``same_as_majority`` whether the leader is the majority of all N samples of the
     order. ``samples`` drawn, at least ``n``; ``tokens`` their completion tokens, nan where not
     known; ``rounds`` requests one after another, each for all samples of a Draw; ``latency``
-    seconds if each round lasts as long as its slowest sample, nan where not known; ``prompt`` the
-    estimated prompt tokens, one prompt a round; ``followups`` further questions asked, one for each
-    distinct thing to ask about.
+    seconds if each round lasts as long as its slowest sample, nan where not known, as it is where
+    follow-ups are asked (pools do not say how long those take); ``prompt`` the estimated prompt
+    tokens, one prompt a round; ``followups`` further questions asked, one for each distinct thing
+    to ask about among the first ``n`` samples.
     """
 
     n: IntArray
@@ -69,6 +70,7 @@ def follow(
     everything = np.full(len(codes), codes.shape[1])
     majority = Majority().elect_all(codes, everything)
     cost = rounds_of(policy.stop, codes, n, values, orders)
+    asked = _followups(policy, vote, orders, n)
     shape = orders.shape[:2]
     told = None if probability is None else probability.ravel()
     return Followed(
@@ -80,9 +82,9 @@ def follow(
         samples=cost.drawn.reshape(shape),
         tokens=_up_to(orders.tokens, cost.drawn).reshape(shape),
         rounds=cost.rounds.reshape(shape),
-        latency=_latency(cost, policy, vote, orders).reshape(shape),
+        latency=np.where(asked > 0, np.nan, cost.seconds).reshape(shape),
         prompt=cost.rounds.reshape(shape) * orders.prompt_tokens[:, None],
-        followups=_followups(policy, vote, orders, cost.drawn).reshape(shape),
+        followups=asked.reshape(shape),
     )
 
 
@@ -146,15 +148,10 @@ def _asking(policy: Policy, vote: Vote, orders: Orders) -> set[str]:
 
 
 def _followups(policy: Policy, vote: Vote, orders: Orders, n: IntArray) -> IntArray:
+    """Of the first ``n`` samples: what is still waiting at the stop is never asked about."""
     calls = np.zeros(len(n), np.int64)
     for name in _asking(policy, vote, orders):
         asks = orders.asks[name].reshape(len(n), -1)
         within = np.arange(asks.shape[1]) < n[:, None]
         calls += np.where(within, asks, -1).max(axis=1) + 1
     return calls
-
-
-def _latency(cost: Rounds, policy: Policy, vote: Vote, orders: Orders) -> FloatArray:
-    """Not known where follow-ups are asked: pools do not say how long those take."""
-    asked = _followups(policy, vote, orders, cost.drawn) > 0
-    return np.where(asked, np.nan, cost.seconds)

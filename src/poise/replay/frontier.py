@@ -17,11 +17,11 @@ __all__ = ["Comparison", "Frontier", "Point", "Replay"]
 class Point:
     """One policy: mean samples and completion tokens a question, and how good its answers are.
 
-    ``samples``: of the prefix that is decided on. A rule that keeps more under way than it may need
-    pays for those too; ``Comparison`` counts them.
+    ``samples`` and ``tokens`` are of all that was drawn, also beyond the prefix decided on.
     ``setting``: the value of the parameter that is swept, None where none is. ``accuracy``: share
     of questions answered rightly (no answer is not right). ``agreement``: share of questions with
-    the answer that majority voting over all N samples of the same order gives.
+    the answer that majority voting over all N samples of the same order gives, or with none where
+    that gives none.
     ``score_to_majority``: accuracy, or agreement where nothing is graded, less that of this voting,
     paired by question.
     """

@@ -22,7 +22,6 @@ from poise.replay.shuffling import permutations, renumbered
 from poise.signals import AskingSignal, Evidence, compute, signal
 from poise.spend import MESSAGE_TOKENS
 from poise.types import Question
-from poise.votes import Majority
 
 __all__ = ["FloatArray", "Orders", "orders"]
 
@@ -42,9 +41,8 @@ class Orders:
     (q, o, N), nan where not known. ``prompt_tokens`` (q,) estimated from the question's length,
     nan without its text. ``values`` (q, o, N) by sample signal, nan where missing; ``asks``
     (q, o, N) by signal that asks follow-ups: equal numbers share one call, -1 asks nothing.
-    ``group`` (dataset, question id) of each question. ``majority`` (q,) whether the majority of
-    the first N samples in the pool's own order is right, -1 not known. ``graded`` (q,) whether
-    every readable sample of the question has a grade.
+    ``group`` (dataset, question id) of each question. ``graded`` (q,) whether every readable
+    sample of the question has a grade; without a readable sample none is missing.
     """
 
     codes: npt.NDArray[np.int16]
@@ -55,7 +53,6 @@ class Orders:
     values: Mapping[str, FloatArray]
     asks: Mapping[str, npt.NDArray[np.int16]]
     group: tuple[tuple[str, str], ...]
-    majority: npt.NDArray[np.int8]
     graded: npt.NDArray[np.bool_]
 
     @property
@@ -66,8 +63,13 @@ class Orders:
 
     @property
     def gold(self) -> bool:
-        """Whether any question is graded."""
-        return bool(self.graded.any())
+        """Whether any question is graded, and has an answer that this could be said of."""
+        return bool((self.graded & (self.right >= 0).any(axis=(1, 2))).any())
+
+    @property
+    def read(self) -> bool:
+        """Whether any answer of any question could be read."""
+        return bool((self.codes >= 0).any())
 
     def take(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Orders:
         """The questions at ``rows``, numbers or a mask (q,)."""
@@ -110,11 +112,6 @@ def orders(
     grades = _gathered([_grades(one) for one in pools], index, np.int8)
     q, o, _ = labels.shape
     codes, right = renumbered(labels.reshape(-1, size), grades.reshape(-1, size))
-    own = [np.arange(size)[None]] * q
-    own_labels, own_grades = (
-        _gathered([read(one) for one in pools], own, kind)[:, 0]
-        for read, kind in ((_labels, np.int16), (_grades, np.int8))
-    )
     return Orders(
         codes=codes.reshape(q, o, size),
         right=right.reshape(q, o, size),
@@ -128,7 +125,6 @@ def orders(
             if isinstance(signal(name), AskingSignal)
         },
         group=tuple(one.pool.group for one in pools),
-        majority=_majority(own_labels, own_grades),
         graded=np.array([_is_graded(one) for one in pools], np.bool_),
     )
 
@@ -290,10 +286,3 @@ def _asks(name: str, pools: Sequence[Labelled], index: Sequence[Any]) -> npt.NDA
     labels = _gathered([_asked(name, one) for one in pools], index, np.int16)
     rows = labels.reshape(-1, labels.shape[2])
     return renumbered(rows, np.zeros(rows.shape, np.int8))[0].reshape(labels.shape)
-
-
-def _majority(labels: Any, grades: Any) -> npt.NDArray[np.int8]:
-    codes, right = renumbered(labels, grades)
-    leader = Majority().elect_all(codes, np.full(len(codes), codes.shape[1]))
-    held = right[np.arange(len(codes)), np.maximum(leader, 0)]
-    return np.where(leader < 0, 0, held).astype(np.int8)

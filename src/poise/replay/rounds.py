@@ -18,7 +18,7 @@ from poise.policies import StopRule
 from poise.replay.orders import FloatArray, Orders
 from poise.types import State, Stop
 
-__all__ = ["Rounds", "rounds_of", "state_of"]
+__all__ = ["Rounds", "drawn_by", "rounds_of", "state_of"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -54,6 +54,18 @@ def rounds_of(
         drawn[active] = end
         active = active[end < n[active]]
     return Rounds(rounds, drawn, total)
+
+
+def drawn_by(
+    rule: StopRule, codes: Any, n: IntArray, values: Mapping[str, FloatArray], orders: Orders
+) -> IntArray:
+    """``Rounds.drawn`` alone, for many policies: nothing is followed where none draws in vain.
+
+    That is any rule without a ``round_price``, by the contract of ``StopRule.decide``.
+    """
+    if not getattr(rule, "round_price", 0):
+        return n
+    return rounds_of(rule, codes, n, values, orders).drawn
 
 
 def state_of(codes: Any, values: Mapping[str, Any]) -> State:

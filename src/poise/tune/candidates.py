@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,9 @@ __all__ = ["BARS", "abstaining", "named", "spelled", "tried"]
 
 BARS = (0.0, *(step / 100 for step in range(5, 96, 5)), 0.97, 0.98, 0.99)
 """Probabilities below which a policy that may abstain does; 0 answers wherever there is one."""
+
+TABLE = "table"
+"""The parameter that holds what a rule has learnt, and is not for writing by hand."""
 
 
 def abstaining(profile: Profile) -> tuple[Policy, ...]:
@@ -71,7 +75,10 @@ def tried(
 
 
 def spelled(policy: Policy) -> str:
-    """The policy as ``parse_policy`` reads it, every parameter stated."""
+    """The policy as ``parse_policy`` reads it, every parameter stated that can be written.
+
+    A table that was learnt stands as its digest: it names the rule, which the profile holds.
+    """
     stop = named(policy.stop, STOP_RULES)
     exit_rule = "" if policy.exit == Answer() else f" + {named(policy.exit, EXIT_RULES)}"
     return stop + exit_rule
@@ -83,11 +90,19 @@ def named(rule: Any, table: Mapping[str, Any]) -> str:
     if name is None:
         return repr(rule)
     stated = ((each.name, getattr(rule, each.name)) for each in fields(rule))
-    listed = ",".join(f"{parameter}={_written(value)}" for parameter, value in stated)
+    listed = ",".join(
+        f"{parameter}={_written(parameter, value)}"
+        for parameter, value in stated
+        if value not in ("", ())
+    )
     return f"{name}:{listed}" if listed else name
 
 
-def _written(value: object) -> str:
+def _written(parameter: str, value: object) -> str:
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return "/".join(map(str, value))
+    if parameter == TABLE:
+        return f"blake2b:{blake2b(str(value).encode(), digest_size=8).hexdigest()}"
     return str(value)

@@ -42,13 +42,14 @@ VOID_IF = (
 class Certificate:
     """``policy`` keeps to ``target``, with confidence 1 - ``delta`` over the draw of questions.
 
-    ``policy``: as ``parse_policy`` reads it; ``vote``: by whom answers were elected. ``truth``:
-    what right means, ``gold`` or ``majority`` (the answer that most of all samples give).
-    ``questions``: how many for ``tuning`` and for ``certification``; ``orders`` random orders of
-    each question's ``max_samples`` samples. ``tested``: every test made, in order. ``seed``: of
-    the split and the orders; ``share``: of the questions that tuning was given. ``fingerprint``:
-    SHA-256 of the pools. ``arm``: engine, model, decoding and prompt_hash, None where not stated.
-    ``created``: ISO date.
+    ``policy``: as ``parse_policy`` reads it (a learnt table by its digest); ``vote``: by whom
+    answers were elected. ``truth``: what right means, ``gold`` or ``majority`` (the answer that
+    most of all samples give). ``questions``: how many for ``tuning`` and for ``certification``;
+    ``orders`` of each question's ``max_samples`` samples, random ones but for a bar on a profile's
+    probability, which is tried on the pool's own. ``tested``: every test made, in order. ``seed``:
+    of the split and the orders; ``share``: of the questions that tuning was given.
+    ``fingerprint``: SHA-256 of the pools. ``arm``: engine, model, decoding and prompt_hash, None
+    where not stated. ``created``: ISO date.
     """
 
     target: Target

@@ -53,7 +53,8 @@ def refusal(
             f" Best feasible: {target.kind}<={_up(bound)} with {best}, a bound on that one policy;"
             " to certify a policy tuned to it, draw new questions."
         )
-    return RefusedError(said + _size(target, round(n * first.answered), delta))
+    rows = round(n * first.answered) if target.kind == "risk" else n
+    return RefusedError(said + _size(target, rows, delta))
 
 
 def _feasible(

@@ -16,7 +16,7 @@ import numpy as np
 from poise.errors import InputError, RefusedError, UsageError
 from poise.fit import fit
 from poise.fit.pools import fingerprint
-from poise.policies import Policy
+from poise.policies import Policy, Value
 from poise.pools import Labelled, split
 from poise.profile import Profile
 from poise.replay import Orders, orders, sweep
@@ -79,10 +79,7 @@ def tune(
     most = max_samples or max(len(one.pool.samples) for one in pools)
     policies = sweep(policy, most).policies
     needs = sorted({*policies[0].stop.needs, *vote.needs})
-    held = {
-        name: orders(part, shuffles, seed, needs, max_samples=max_samples)
-        for name, part in parts.items()
-    }
+    held = _parted(orders(pools, shuffles, seed, needs, max_samples=max_samples), parts)
     return _certified(
         target, policies, parts, held, {}, delta=delta, vote=vote, seed=seed, share=share, arm=arm
     )
@@ -112,8 +109,8 @@ def tune_exit(
             f"the pools hold {least} samples and the profile's policy draws up to"
             f" {profile.policy.stop.max_samples}"
         )
-    held = {name: orders(part, 0, seed, own_order=True) for name, part in parts.items()}
-    told = {name: _told(part, profile) for name, part in parts.items()}
+    held = _parted(orders(pools, 0, seed, max_samples=least, own_order=True), parts)
+    told = _told(parts, profile)
     policies = abstaining(profile)
     found = _certified(
         target,
@@ -144,8 +141,11 @@ def fitted(tuned: Tuned, like: Profile | None = None) -> Profile:
     further = None
     if like is not None:
         further = [name for name in like.signals if name not in COUNTS]
-    made = fit(tuned.tuning, tuned.policy, signals=further, seed=tuned.certificate.seed)
-    return _renewed(made, tuned, like)
+    stop = tuned.policy.stop
+    # Without a table of its own a value rule would be learnt anew, and stop elsewhere.
+    kept = replace(tuned.policy, stop=stop.written()) if isinstance(stop, Value) else tuned.policy
+    made = fit(tuned.tuning, kept, signals=further, seed=tuned.certificate.seed)
+    return _renewed(made, replace(tuned, policy=kept), like)
 
 
 # -- inside -------------------------------------------------------------------------------------
@@ -164,9 +164,14 @@ def _certified(
     share: float,
     arm: dict[str, Any],
 ) -> Tuned:
-    if held[TUNING].gold != held[CERTIFICATION].gold:
-        raise InputError("some questions are graded and others are not; grade them, or none")
-    gold = held[TUNING].gold
+    if not any(one.read for one in held.values()):
+        raise InputError("no sample holds a readable answer: there is nothing to certify")
+    gold = held[TUNING].gold or held[CERTIFICATION].gold
+    if gold and not all(one.graded.all() for one in held.values()):
+        raise InputError(
+            "some questions are not fully graded; leaving them out would certify other questions"
+            " than those to come: grade them, or none"
+        )
     if target.kind == "risk" and not gold:
         raise InputError(f"{target}: wrong answers take grades, and the pools have none")
     tuning, certification = (
@@ -209,6 +214,15 @@ def _split(pools: Sequence[Labelled], share: float, seed: int) -> dict[str, list
     return parts
 
 
+def _parted(made: Orders, parts: dict[str, list[Labelled]]) -> dict[str, Orders]:
+    """The orders of each part: made together, so that parts cannot differ in arm or size."""
+    row = {group: place for place, group in enumerate(made.group)}
+    return {
+        name: made.take(np.array([row[one.pool.group] for one in part]))
+        for name, part in parts.items()
+    }
+
+
 def _arm(pools: Sequence[Labelled]) -> dict[str, Any]:
     """What the pools state of their arm. Raises InputError where they differ or there are none."""
     if not pools:
@@ -230,10 +244,23 @@ def _arm(pools: Sequence[Labelled]) -> dict[str, Any]:
     }
 
 
-def _told(pools: Sequence[Labelled], profile: Profile) -> FloatArray:
-    """(q, 1) the probability that the profile states at its own stop, nan where it claims none."""
-    stated = [score(one.pool, (), profile).stated.probability for one in pools]
-    return np.array([[np.nan if p is None else p] for p in stated], np.float64)
+def _told(parts: dict[str, list[Labelled]], profile: Profile) -> dict[str, FloatArray]:
+    """(q, 1) the probability that the profile states at its own stop, nan where it claims none.
+
+    Raises InputError, with a reason, where it claims none anywhere.
+    """
+    stated = {
+        name: [score(one.pool, (), profile).stated for one in part] for name, part in parts.items()
+    }
+    every = [one for part in stated.values() for one in part]
+    if all(one.probability is None for one in every):
+        raise InputError(f"the profile claims no probability on these pools: {every[0].reason}")
+    return {
+        name: np.array(
+            [[np.nan if one.probability is None else one.probability] for one in part], np.float64
+        )
+        for name, part in stated.items()
+    }
 
 
 def _renewed(profile: Profile, tuned: Tuned, parent: Profile | None) -> Profile:
