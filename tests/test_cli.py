@@ -74,6 +74,8 @@ FLAGS = {
     "report": ("-o", "--output", "--profile", "--signals", "--seed", "--json", "--overwrite"),
     "replay": ("-o", "--policy", "-m", "--model", "--max-samples", "--seed", "--json"),
     "tune": ("-o", "--target", "--delta", "--policy", "--max-samples", "--profile", "--seed"),
+    "serve": ("--config", "--host", "--port", "--workers", "--store", "--log-level"),
+    "outcome": ("--store", "--source", "--json", "--config"),
     "label": (
         *("-o", "-n", "--profile", "--signals", "--threshold", "--queue", "--labels"),
         *("--override", "--seed", "--json", "--overwrite", "--quiet"),

@@ -163,7 +163,8 @@ def test_cancelling_frees_the_slots_at_once(engine: Engine) -> None:
     async def work() -> tuple[int, float]:
         meter, backend = Count(), engine.backend
         assert backend.base_url is not None
-        headers = {"Authorization": f"Bearer {backend._http._key}"}  # type: ignore[union-attr]
+        key = backend._http._address.key  # type: ignore[union-attr]
+        headers = {"Authorization": f"Bearer {key}"}
         async with httpx2.AsyncClient(headers=headers) as client:
 
             async def busy() -> int:

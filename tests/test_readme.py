@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
+import shlex
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +23,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 SHELL = [body for language, body in BLOCKS if language == "sh"]
 PYTHON = [body for language, body in BLOCKS if language == "python"]
+NEEDS_SERVER = re.compile(r"--base-url|poise serve|localhost:8100")
 BIN = Path(sys.executable).parent
 
 
@@ -78,7 +84,7 @@ def test_the_demo_prints_a_table_and_the_comparison(folder: Path) -> None:
 
 @pytest.mark.model
 @pytest.mark.usefixtures("weights")
-@pytest.mark.parametrize("block", [b for b in SHELL[2:] if "--base-url" not in b])
+@pytest.mark.parametrize("block", [b for b in SHELL[2:] if not NEEDS_SERVER.search(b)])
 def test_a_shell_block_runs(block: str, folder: Path) -> None:
     run(block, folder)
 
@@ -92,7 +98,7 @@ def test_a_block_that_names_a_server_runs_against_one(block: str, folder: Path) 
 
 @pytest.mark.model
 @pytest.mark.usefixtures("weights")
-@pytest.mark.parametrize("block", PYTHON)
+@pytest.mark.parametrize("block", [b for b in PYTHON if not NEEDS_SERVER.search(b)])
 def test_a_python_block_runs(block: str, folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", block],
@@ -100,6 +106,33 @@ def test_a_python_block_runs(block: str, folder: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert "StopReason" not in done.stdout
+
+
+@pytest.mark.model
+@pytest.mark.usefixtures("weights")
+def test_the_gateway_answers_in_one_curl_and_through_the_official_client(folder: Path) -> None:
+    (command,) = (block for block in SHELL if "poise serve" in block)
+    (curl,) = (block for block in SHELL if block.startswith("curl"))
+    (client,) = (block for block in PYTHON if "localhost:8100" in block)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    verb = shlex.split(command.replace("8100", port))[1:]
+    with subprocess.Popen([BIN / "poise", *verb], cwd=folder) as serving:
+        try:
+            until = time.monotonic() + 60
+            while time.monotonic() < until:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                    break
+                time.sleep(0.1)
+            reply = json.loads(run(curl.replace("8100", port), folder))
+            assert reply["poise"]["calibrated"] is True
+            assert reply["poise"]["recorded"] is True
+            printed = run(f"python - <<'END'\n{client.replace('8100', port)}\nEND", folder)
+            assert printed.split()[-1] in {"answer", "abstain"}
+        finally:
+            serving.terminate()
+    assert serving.returncode == 0
 
 
 def test_the_map_of_the_source_names_what_is_there() -> None:

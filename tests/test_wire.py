@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poise.backends.wire import StreamReader, body, read_batch
+from poise.backends.assembling import StreamReader
+from poise.backends.wire import body, read_batch
 from poise.errors import MalformedReply, ServerFault
 from poise.types import Batch, Request, Usage
 

@@ -6,7 +6,8 @@ fails. It does not know what is asked, or what becomes of the reply.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import stamina
 
@@ -16,6 +17,8 @@ from poise.spend import Usage
 from poise.types import Backend, Batch, Capabilities, Request
 
 __all__ = ["ask_capabilities", "call_through"]
+
+Value = TypeVar("Value")
 
 LONGEST_WAIT = 60.0
 """Seconds; a server that asks for a longer pause before a retry is treated as refusing."""
@@ -36,11 +39,13 @@ async def call_through(
     this returns or raises. Raises BackendError, the last one; CapReached where a retry has no room.
     """
     kept: Reservation | None = reservation
-    async for attempt in _retrying(attempts, _pause):
-        with attempt:
-            current, kept = kept or again(), None
-            return await _attempt(backend, ledger, request, current)
-    raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def once() -> Batch:
+        nonlocal kept
+        current, kept = kept or again(), None
+        return await _attempt(backend, ledger, request, current)
+
+    return await _tried(once, attempts, _pause)
 
 
 async def ask_capabilities(backend: Backend, attempts: int) -> Capabilities:
@@ -52,10 +57,7 @@ async def ask_capabilities(backend: Backend, attempts: int) -> Capabilities:
     def pause(error: Exception) -> bool | float:
         return False if isinstance(error, Unavailable) else _pause(error)
 
-    async for attempt in _retrying(attempts, pause):
-        with attempt:
-            return await backend.capabilities()
-    raise AssertionError("unreachable: the last attempt returns or raises")
+    return await _tried(backend.capabilities, attempts, pause)
 
 
 # -- inside ---------------------------------------------------------------------------------------
@@ -84,7 +86,7 @@ async def _attempt(
         batch = await backend.sample(request, count)
     except BackendError as error:
         if error.fate_known:
-            ledger.release(reservation)
+            ledger.release(reservation, sent=not count.waiting)
         else:
             ledger.forfeit(reservation, count.tokens)
         raise
@@ -104,14 +106,31 @@ async def _attempt(
     return batch
 
 
-def _retrying(
-    attempts: int, pause: Callable[[Exception], bool | float]
-) -> AsyncIterator[stamina.Attempt]:
-    return aiter(
-        stamina.retry_context(
-            on=pause, attempts=attempts, timeout=None, wait_initial=0.5, wait_max=20.0
-        )
+async def _tried(
+    once: Callable[[], Awaitable[Value]],
+    attempts: int,
+    pause: Callable[[Exception], bool | float],
+) -> Value:
+    """What ``once`` gives within ``attempts`` tries; the pauses between them are stamina's.
+
+    The first try is made before anything is set up for others: nearly all need no other, and the
+    setting up costs more than all the rest here.
+    """
+    try:
+        return await once()
+    except BackendError as error:
+        if attempts == 1 or pause(error) is False:
+            raise
+        failed = [error]
+    retries = stamina.retry_context(
+        on=pause, attempts=attempts, timeout=None, wait_initial=0.5, wait_max=20.0
     )
+    async for attempt in retries:
+        with attempt:
+            if failed:
+                raise failed.pop()
+            return await once()
+    raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def _pause(error: Exception) -> bool | float:

@@ -151,7 +151,8 @@ class Dispatcher:
 
     async def _call(self, first: int, n: int, reservation: Reservation) -> list[Arrival]:
         """One request through to its last attempt, as arrivals of all its draws."""
-        seeded = self._capabilities.seed
+        # A seed stated in the decoding is the client's own, and goes upstream as it is.
+        seeded = self._capabilities.seed and self._arm.decoding.get("seed") is None
         seed = derive_seed(self._seed, self._question.id, first) if seeded else None
         request = Request(
             self._messages,

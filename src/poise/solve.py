@@ -81,10 +81,12 @@ async def solve(
     *,
     vote: Vote = Majority(),
     budget: Ledger | None = None,
+    id: str | None = None,
 ) -> Result:
     """Sample ``question`` on ``arm`` until ``policy`` stops, and answer.
 
-    ``budget``: a ledger shared with other questions; its caps hold as well as the setting's.
+    ``id``: the result's; None makes one. ``budget``: a ledger shared with other questions; its
+    caps hold as well as the setting's.
     A back-end's failure does not raise: the result then has ``stop`` error and the reason, with an
     answer if the samples that did arrive allow one.
     """
@@ -93,7 +95,7 @@ async def solve(
     policy, single = _for_draws(question, arm, policy)
     needs = tuple(dict.fromkeys((*policy.stop.needs, *vote.needs)))
     prefix = Prefix(question, in_order=setting.order == "dispatch", needs=needs)
-    verdict = Verdict(question, arm, policy, vote, setting.order, single, setting.profile)
+    verdict = Verdict(question, arm, policy, vote, setting.order, single, setting.profile, id)
     seconds = setting.limits.max_seconds
     deadline = None if seconds is None else started + seconds
     stop, error = StopReason.DEADLINE, None

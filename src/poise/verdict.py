@@ -36,6 +36,7 @@ class Verdict:
     order: str
     single: str | None
     profile: Profile | None = None
+    id: str | None = None
 
     def to_ask(
         self, prefix: Prefix, stop: StopReason, spend: Spend
@@ -84,7 +85,7 @@ class Verdict:
         signals, missing = self._signals(stated, evidence, error)
         ranked = sorted(range(len(state.counts)), key=lambda cluster: -state.counts[cluster])
         return Result(
-            id=uuid.uuid4().hex,
+            id=self.id or uuid.uuid4().hex,
             question_id=self.question.id,
             kind=self.question.kind,
             answer=None if chosen is None else state.answers[chosen],
@@ -101,6 +102,7 @@ class Verdict:
             signals=signals,
             missing=missing,
             samples=tuple(prefix.samples),
+            clusters=state.clusters,
             votes={state.answers[cluster]: state.counts[cluster] for cluster in ranked},
             model=self.arm.backend.model,
             decoding=self._decoding(),

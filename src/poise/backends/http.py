@@ -3,42 +3,43 @@
 Replies are streamed by default, because that is what lets a call be ended early: closing the
 connection stops generation (llama.cpp notices within a second when streaming, and not at all
 otherwise), and the tokens that arrived are known. What the server supports is probed once, on
-first use (``probing``). Connections are kept for the next call, a pool for each event loop that
-uses the back-end. It does not know: retries (``solve``), caps (``spend``), answers.
+first use (``probing``). Connections are kept for the next call (``connections``), apart for each
+event loop that uses the back-end. A call is the hot path of the gateway: what can be made once is
+made once, and nothing is done for listeners and meters that are not there. It does not know:
+retries (``solve``), caps (``spend``), answers.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import email.utils
 import json
 import math
-import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-import httpx2
+import httpcore2
 from aiolimiter import AsyncLimiter
 
 from poise.backends import wire
+from poise.backends.address import Address
+from poise.backends.assembling import StreamReader
+from poise.backends.connections import Answer, Connections
+from poise.backends.events import Events
 from poise.backends.probing import probe
+from poise.backends.refusing import BROKEN, refusal, translate
 from poise.errors import (
     BackendError,
     MalformedReply,
-    RateLimited,
     Rejected,
-    ServerFault,
     StreamCut,
-    TimedOut,
     Unauthorized,
     Unavailable,
     UsageError,
 )
-from poise.types import Batch, Capabilities, Meter, Request
+from poise.types import Batch, Capabilities, Meter, Request, Usage
 
-__all__ = ["Http", "translate"]
+__all__ = ["Completed", "Http"]
 
 ENGINES = {"vllm": "vllm", "llamacpp": "llama.cpp", "sglang": "sglang", "openai": "openai"}
 """Engine names by what a server's model list states as owner."""
@@ -47,16 +48,18 @@ CLOSING = {"llama.cpp"}
 """Servers, as they name themselves, that promise to keep a connection and close it after a stream:
 a request sent into one is lost, so that none is used again."""
 
-IDLE = 3.0
-"""Seconds an unused connection is kept. Common servers close theirs after 5, and a request sent
-into a connection that is just being closed is lost, its fate unknown."""
-
 LONGEST = 500
 """Characters of an error's line: a server may have much to say."""
 
 ENDING = 0.25
 """Seconds to wait, after ``[DONE]``, for the end of the response: without it the connection cannot
 be used again, and a server that never ends one must not hold up the reply."""
+
+Listen = Callable[[Mapping[str, Any]], None]
+T = TypeVar("T")
+
+# Made once: json.dumps makes one for each call that does not want the defaults.
+ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
 class Http:
@@ -69,8 +72,11 @@ class Http:
     ask for in one request where the server supports several. White space around ``api_key`` is
     dropped; the key travels in the ``Authorization`` header and appears in no error.
 
+    A proxy that the environment names (``HTTPS_PROXY`` and its kin) is used as it stood when the
+    back-end was made. Redirects are not followed, cookies not kept.
+
     May be used in several event loops, and again after ``aclose``. Raises UsageError for a URL, a
-    key or a bound that makes no sense.
+    key, a proxy or a bound that makes no sense (on first use: a SOCKS proxy without its package).
     """
 
     def __init__(
@@ -92,8 +98,7 @@ class Http:
             raise UsageError("concurrency, timeout, max_n and per_second must be above 0")
         self.base_url = base_url.rstrip("/")
         self.max_tokens_field = "max_tokens"
-        self._shown = _shown(self.base_url)
-        self._key = _header_key(api_key)
+        self._address = Address.of(self.base_url, api_key)
         self._model, self._engine = model, engine
         self._stream, self._max_n = stream, max_n
         self._concurrency, self._per_second, self._timeout = concurrency, per_second, timeout
@@ -121,40 +126,53 @@ class Http:
 
     async def sample(self, request: Request, meter: Meter | None = None) -> Batch:
         """Draw ``request.n`` replies in one call. Raises BackendError."""
+        return await self._draw(request, meter, None)
+
+    async def relay(
+        self,
+        request: Request,
+        meter: Meter | None,
+        listen: Callable[[Mapping[str, Any]], None],
+    ) -> Batch:
+        """As ``sample``; ``listen`` hears each chunk as it arrives (``types.Relay``)."""
+        return await self._draw(request, meter, listen)
+
+    async def complete(self, body: Mapping[str, Any], listen: Listen | None) -> Completed:
+        """Pass a text completion on as it is, but for the model; no draw comes of it.
+
+        ``listen`` hears each chunk; without it the body must not ask for a stream. Raises
+        BackendError.
+        """
         link = self._link()
         if self._model is None:
             async with link.asking:
                 await self._identify()
-        body = wire.body(
-            request,
-            self._model or "",
-            stream=self._stream,
-            max_tokens_field=self.max_tokens_field,
-        )
-        if meter is not None:
-            meter.queued(waiting=True)
+        content = self._written({**body, "model": self._model})
+
+        async def read(answer: Answer) -> Completed:
+            if answer.media_type != "text/event-stream":
+                reply = await self._json(answer)
+                return Completed(reply, wire.usage_in(reply.get("usage")))
+            events, used = Events(), None
+            async for part in answer.parts:
+                for data in events.feed(part):
+                    if data == "[DONE]":
+                        return Completed(None, used)
+                    chunk = self._parse(data)
+                    used = wire.usage_in(chunk.get("usage")) or used
+                    if listen is not None:
+                        listen(chunk)
+            raise StreamCut(f"{self._address.shown}: the reply broke off before it was finished")
+
         async with link.slots:
             if link.rate is not None:
                 await link.rate.acquire()
-            if meter is not None:
-                meter.queued(waiting=False)
-            async with self._call("POST", "/chat/completions", body) as response:
-                # A server that cannot stream may answer whole, and say so.
-                if self._stream and not _is_json(response):
-                    return await self._streamed(response, request.logprobs, meter)
-                reply = self._parse(await response.aread())
-                batch = wire.read_batch(
-                    reply, usage_per_choice=self._per_choice, top=request.logprobs
-                )
-        if meter is not None and batch.usage.completion_tokens:
-            meter.received(batch.usage.completion_tokens)
-        return batch
+            return await self._call("POST", self._address.completions, content, read)
 
     async def models(self) -> list[Mapping[str, Any]]:
         """The server's model list; empty where it has none. Raises BackendError."""
         try:
-            async with self._call("GET", "/models") as response:
-                reply = self._parse(await response.aread())
+            reply = await self._call("GET", self._address.models, None, self._json)
         except (Unauthorized, Unavailable):
             raise
         except Rejected:
@@ -167,9 +185,9 @@ class Http:
         links, self._links = self._links, {}
         for loop, link in links.items():
             if loop is asyncio.get_running_loop():
-                await link.client.aclose()
+                await link.connections.aclose()
             elif loop.is_running():
-                closing = asyncio.run_coroutine_threadsafe(link.client.aclose(), loop)
+                closing = asyncio.run_coroutine_threadsafe(link.connections.aclose(), loop)
                 await asyncio.wrap_future(closing)
 
     # -- inside ---------------------------------------------------------------------------------
@@ -188,13 +206,9 @@ class Http:
 
     def _connect(self) -> _Link:
         rate = self._per_second
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        limits = httpx2.Limits(max_connections=self._concurrency + 1, keepalive_expiry=IDLE)
-        # Connecting is quick or hopeless; silence while generating is not.
-        connect = min(self._timeout, 10.0)
-        patience = httpx2.Timeout(self._timeout, connect=connect, pool=None)
         return _Link(
-            httpx2.AsyncClient(headers=headers, limits=limits, timeout=patience),
+            # One more than the calls that draw: the model list is asked for outside the bound.
+            Connections(self._address, timeout=self._timeout, most=self._concurrency + 1),
             asyncio.Semaphore(self._concurrency),
             AsyncLimiter(max(1.0, rate), max(1.0, 1 / rate)) if rate else None,
             asyncio.Lock(),
@@ -212,169 +226,153 @@ class Http:
         if self._model is None:
             if len(names) != 1:
                 have = ", ".join(names[:8]) or "no list of models"
-                raise Rejected(f"{self._shown}: name a model with -m; the server offers {have}")
+                raise Rejected(
+                    f"{self._address.shown}: name a model with -m; the server offers {have}"
+                )
             self._model = names[0]
         if self._engine is None:
             owner = next((str(m.get("owned_by")) for m in listed if m.get("id") == self._model), "")
             self._engine = ENGINES.get(owner.lower(), "http")
 
-    async def _streamed(
-        self, response: httpx2.Response, top: int | None, meter: Meter | None
-    ) -> Batch:
-        reader = wire.StreamReader(top, usage_per_choice=self._per_choice)
-        events = aiter(httpx2.EventSource(response))
+    async def _draw(self, request: Request, meter: Meter | None, listen: Listen | None) -> Batch:
+        link = self._link()
+        if self._model is None:
+            async with link.asking:
+                await self._identify()
+        content = self._body(request)
+
+        async def read(answer: Answer) -> Batch:
+            # A server that cannot stream may answer whole, and say so.
+            if self._stream and answer.media_type != "application/json":
+                return await self._streamed(answer, request.logprobs, meter, listen)
+            return await self._whole(answer, request.logprobs, meter, listen)
+
+        if meter is not None:
+            meter.queued(waiting=True)
+        async with link.slots:
+            if link.rate is not None:
+                await link.rate.acquire()
+            if meter is not None:
+                meter.queued(waiting=False)
+            return await self._call("POST", self._address.chat, content, read)
+
+    def _body(self, request: Request) -> bytes:
+        body = wire.body(
+            request,
+            self._model or "",
+            stream=self._stream,
+            max_tokens_field=self.max_tokens_field,
+        )
+        return self._written(body)
+
+    def _written(self, body: Mapping[str, Any]) -> bytes:
         try:
-            async for event in events:
-                if event.data == "[DONE]":
-                    if response.headers.get("server") not in CLOSING:
-                        await _exhaust(events)
-                    break
-                # An event without data (a reconnection time, a ping) says nothing here.
-                arrived = reader.feed(self._parse(event.data)) if event.data else 0
-                if meter is not None and arrived:
-                    meter.received(arrived)
-        except httpx2.SSEError as error:
-            raise MalformedReply(f"{self._shown}: not an event stream ({error})") from error
+            return ENCODE(body).encode()
+        except (ValueError, TypeError, RecursionError) as error:
+            raise Rejected(
+                f"{self._address.shown}: the request cannot be written as JSON ({error})"
+            ) from error
+
+    async def _whole(
+        self, answer: Answer, top: int | None, meter: Meter | None, listen: Listen | None
+    ) -> Batch:
+        reply = await self._json(answer)
+        batch = wire.read_batch(reply, usage_per_choice=self._per_choice, top=top)
+        if meter is not None and batch.usage.completion_tokens:
+            meter.received(batch.usage.completion_tokens)
+        if listen is not None:
+            listen(wire.whole_chunk(reply))
+        return batch
+
+    async def _streamed(
+        self, answer: Answer, top: int | None, meter: Meter | None, listen: Listen | None
+    ) -> Batch:
+        if answer.media_type != "text/event-stream":
+            stated = answer.media_type or "no content type"
+            raise MalformedReply(f"{self._address.shown}: not an event stream ({stated})")
+        events, reader = Events(), StreamReader(top, usage_per_choice=self._per_choice)
+        async for part in answer.parts:
+            if self._take(events.feed(part), reader, meter, listen):
+                if answer.header("server") not in CLOSING:
+                    await answer.drain(ENDING)
+                break
         if not reader.complete:
-            raise StreamCut(f"{self._shown}: the reply broke off before it was finished")
+            raise StreamCut(f"{self._address.shown}: the reply broke off before it was finished")
         return reader.finish()
+
+    def _take(
+        self, found: list[str], reader: StreamReader, meter: Meter | None, listen: Listen | None
+    ) -> bool:
+        """Read the events that arrived together; whether they say that it was the last."""
+        for data in found:
+            if data == "[DONE]":
+                return True
+            chunk = self._parse(data)
+            arrived = reader.feed(chunk)
+            if meter is not None and arrived:
+                meter.received(arrived)
+            if listen is not None and chunk.get("choices"):
+                listen(chunk)
+        return False
+
+    async def _json(self, answer: Answer) -> Any:
+        return self._parse(await answer.whole())
 
     def _parse(self, data: str | bytes) -> Any:
         try:
             return json.loads(data)
         except (ValueError, RecursionError) as error:
             text = data if isinstance(data, str) else data.decode("utf-8", "replace")
-            shown = text.replace(*self._mask)[:60]
+            shown = self._masked(text)[:60]
             raise MalformedReply(
-                f"{self._shown}: the server sent broken JSON: {shown!r}"
+                f"{self._address.shown}: the server sent broken JSON: {shown!r}"
             ) from error
 
-    @contextlib.asynccontextmanager
     async def _call(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None
-    ) -> AsyncIterator[httpx2.Response]:
-        """A response of status 200; whatever fails under it leaves as a BackendError, keyless."""
-        client, url = self._link().client, self.base_url + path
+        self,
+        method: str,
+        url: httpcore2.URL,
+        content: bytes | None,
+        read: Callable[[Answer], Awaitable[T]],
+    ) -> T:
+        """What ``read`` makes of a response of status 200; all that fails is a BackendError."""
         try:
-            async with client.stream(method, url, json=body) as response:
-                if response.status_code != 200:
-                    content = await response.aread()
-                    said = _said(content.decode("utf-8", "replace").replace(*self._mask))
-                    raise _refusal(self._shown, response, said)
-                yield response
-        except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
-            raise translate(error, self._shown) from error
+            answer = await self._link().connections.send(method, url, content)
+            try:
+                if answer.status != 200:
+                    said = (await answer.whole()).decode("utf-8", "replace")
+                    where = self._address.shown
+                    raise refusal(where, answer.status, self._masked(said), answer.header)
+                return await read(answer)
+            finally:
+                await answer.aclose()
+        except BROKEN as error:
+            raise translate(error, self._address.shown) from error
         except BackendError as error:
-            said = str(error).replace(*self._mask)[:LONGEST]
+            said = self._masked(str(error))[:LONGEST]
             if said == str(error):
                 raise
             raise type(error)(said, retry_after=error.retry_after) from None
 
-    @property
-    def _mask(self) -> tuple[str, str]:
-        """Arguments of ``str.replace`` that take the key out of what a server says."""
-        return (self._key, "[key]") if self._key else ("", "")
+    def _masked(self, text: str) -> str:
+        """``text`` without the key, which a server may repeat."""
+        key = self._address.key
+        return text.replace(key, "[key]") if key else text
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A text completion: the server's ``reply``, None where it was streamed, and its usage."""
+
+    reply: Mapping[str, Any] | None
+    usage: Usage | None
 
 
 @dataclass(frozen=True, slots=True)
 class _Link:
     """What one event loop uses: none of it can be shared with another."""
 
-    client: httpx2.AsyncClient
+    connections: Connections
     slots: asyncio.Semaphore
     rate: AsyncLimiter | None
     asking: asyncio.Lock
-
-
-def translate(error: Exception, base_url: str) -> BackendError:
-    """The Poise error for a transport error of httpx2."""
-    what = str(error) or type(error).__name__
-    if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout):
-        return Unavailable(f"{base_url}: cannot be reached ({what}); is the server running?")
-    if isinstance(error, httpx2.ProxyError):
-        return Unavailable(f"{base_url}: the proxy failed ({what})")
-    if isinstance(error, httpx2.TimeoutException):
-        return TimedOut(f"{base_url}: no reply in time ({type(error).__name__})")
-    if isinstance(error, httpx2.DecodingError | httpx2.TooManyRedirects | httpx2.SSEError):
-        return MalformedReply(f"{base_url}: unreadable reply ({what})")
-    if isinstance(
-        error, httpx2.UnsupportedProtocol | httpx2.LocalProtocolError | httpx2.InvalidURL
-    ):
-        return Rejected(f"{base_url}: the request cannot be sent ({what})")
-    return StreamCut(f"{base_url}: the connection broke ({what})")
-
-
-def _is_json(response: httpx2.Response) -> bool:
-    kind, _, _ = response.headers.get("content-type", "").partition(";")
-    return bool(kind.strip().lower() == "application/json")
-
-
-async def _exhaust(events: AsyncIterator[httpx2.ServerSentEvent]) -> None:
-    """Read to the end of a response whose reply is complete; whatever happens there is nothing."""
-    with contextlib.suppress(TimeoutError, httpx2.TransportError):
-        async with asyncio.timeout(ENDING):
-            async for _ in events:
-                pass
-
-
-def _shown(base_url: str) -> str:
-    """``base_url`` as messages name it, without user and password. Raises UsageError."""
-    if not base_url.startswith(("http://", "https://")):
-        raise UsageError(f"base URL {base_url!r}: must start with http:// or https://")
-    try:
-        url = httpx2.URL(base_url)
-    except httpx2.InvalidURL as error:
-        raise UsageError(f"base URL {base_url!r}: {error}") from error
-    if not url.host or (url.port or 1) > 65535:
-        raise UsageError(f"base URL {base_url!r}: must name a host, and a port up to 65535 if any")
-    return str(url.copy_with(userinfo=b"")) if url.userinfo else base_url
-
-
-def _header_key(api_key: str | None) -> str:
-    key = (api_key or "").strip()
-    if not (key.isascii() and key.isprintable()):
-        raise UsageError("the API key holds characters that no HTTP header can carry")
-    return key
-
-
-def _refusal(where: str, response: httpx2.Response, said: str) -> BackendError:
-    status = response.status_code
-    message = f"{where}: HTTP {status}: {said}"
-    if status in {401, 403}:
-        return Unauthorized(message + "; check the key named by --api-key-env")
-    if status == 429:
-        return RateLimited(message, retry_after=_retry_after(response.headers))
-    if status == 408:
-        return TimedOut(message)
-    # 501 says that the server has no such feature, and never will while it runs.
-    if (status >= 500 and status != 501) or status in {409, 425}:
-        return ServerFault(message, retry_after=_retry_after(response.headers))
-    if status == 404 and not where.endswith("/v1"):
-        message += "; an OpenAI-compatible base URL usually ends in /v1"
-    return Rejected(message)
-
-
-def _said(content: str) -> str:
-    """The server's own words about an error, on one line."""
-    try:
-        data = json.loads(content)
-        error = data.get("error", data)
-        text = error.get("message", error) if isinstance(error, Mapping) else error
-    except (ValueError, AttributeError, RecursionError):
-        text = content
-    return " ".join(str(text).split())[:300] or "no explanation"
-
-
-def _retry_after(headers: httpx2.Headers) -> float | None:
-    """Seconds to wait by ``retry-after-ms`` or ``Retry-After`` (seconds, a date); None: unsaid."""
-    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        value = headers.get(name)
-        if value is None:
-            continue
-        with contextlib.suppress(ValueError):
-            seconds = float(value) * unit
-            if math.isfinite(seconds):
-                return max(0.0, seconds)
-        with contextlib.suppress(ValueError, TypeError):
-            return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    return None

@@ -11,10 +11,11 @@ import asyncio
 import hashlib
 import http.client
 import secrets
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from poise.backends.http import Http
+from poise.backends.http import Completed, Http
 from poise.backends.weights import find_weights
 from poise.errors import ModelMissing, UsageError
 from poise.types import Arm, Batch, Capabilities, Kind, Meter, Prompt, Request
@@ -91,6 +92,21 @@ class LlamaCpp:
     async def sample(self, request: Request, meter: Meter | None = None) -> Batch:
         """Draw ``request.n`` <= ``slots`` replies in one call. Raises BackendError."""
         return await (await self._start()).sample(request, meter)
+
+    async def relay(
+        self,
+        request: Request,
+        meter: Meter | None,
+        listen: Callable[[Mapping[str, Any]], None],
+    ) -> Batch:
+        """As ``sample``; ``listen`` hears each chunk as it arrives (``types.Relay``)."""
+        return await (await self._start()).relay(request, meter, listen)
+
+    async def complete(
+        self, body: Mapping[str, Any], listen: Callable[[Mapping[str, Any]], None] | None
+    ) -> Completed:
+        """Complete a text, as ``Http.complete``. Raises BackendError."""
+        return await (await self._start()).complete(body, listen)
 
     async def aclose(self) -> None:
         """Stop the engine."""

@@ -19,13 +19,16 @@ loop's.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
-import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+from poise.backends import wire
+from poise.backends.arriving import Arriving, Chunk, Listen, arrive, chunks, words
 from poise.errors import BackendError, Exhausted, Rejected, StreamCut, UsageError
 from poise.types import Batch, Capabilities, Meter, Reply, Request, TokenLogprobs, Usage
 
@@ -101,10 +104,6 @@ Faults = Callable[[Request, int], Fault | None] | Sequence[Fault | None]
 """What goes wrong: a function of the request and of how often it was tried before (0 the first
 time), or one entry for each call in the order of the calls, none after the last entry."""
 
-PROGRESS_STEPS = 32
-"""How often, at most, a call with latency reports to its meter: fine enough to cancel in between,
-coarse enough that many calls at once do not crowd the event loop."""
-
 
 class Scripted:
     """A ``Backend`` that plays a script.
@@ -155,23 +154,38 @@ class Scripted:
         Where only the first of several draws exist the batch is short; Exhausted is raised once
         none is left.
         """
-        fault = self._fault(request)
-        self.calls.append(request)
-        self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        try:
-            return await self._play(request, fault, meter)
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        finally:
-            self.in_flight -= 1
+        return await self._call(request, meter, None)
+
+    async def relay(
+        self,
+        request: Request,
+        meter: Meter | None,
+        listen: Callable[[Mapping[str, Any]], None],
+    ) -> Batch:
+        """As ``sample``; ``listen`` hears every word, in the time that the script gives it.
+
+        The words of several draws come side by side; the last chunk of each says why it ended.
+        """
+        return await self._call(request, meter, listen)
 
     async def aclose(self) -> None:
         """Note that it was closed; a script holds nothing to give back."""
         self.closed = True
 
     # -- inside ---------------------------------------------------------------------------------
+
+    async def _call(self, request: Request, meter: Meter | None, listen: Listen | None) -> Batch:
+        fault = self._fault(request)
+        self.calls.append(request)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            return await self._play(request, fault, meter, listen)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.in_flight -= 1
 
     def _fault(self, request: Request) -> Fault | None:
         if not callable(self._faults):
@@ -182,25 +196,46 @@ class Scripted:
         self._tries[call] += 1
         return self._faults(request, tried)
 
-    async def _play(self, request: Request, fault: Fault | None, meter: Meter | None) -> Batch:
-        if isinstance(fault, Fail):
-            await _arrive([(fault.after_tokens, fault.seconds)], meter)
-            said = f"scripted fault {fault.error.__name__} on question {request.question_id!r}"
-            raise fault.error(said, retry_after=fault.retry_after)
-        if isinstance(fault, Hang):
-            await _arrive([(fault.after_tokens, 0.0)], meter)
-            await asyncio.Event().wait()
+    async def _play(
+        self, request: Request, fault: Fault | None, meter: Meter | None, listen: Listen | None
+    ) -> Batch:
+        if isinstance(fault, Fail | Hang):
+            await self._break_off(request, fault, meter, listen)
         if request.n > self._capabilities.n:
             raise Rejected(f"n={request.n}: at most {self._capabilities.n} draws in one request")
         drawn = self._replies(request, fault)
         late = fault.seconds if isinstance(fault, Slow) else 0.0
-        first = request.first_index
-        seconds = [self._seconds(request, first + i) + late for i in range(len(drawn))]
+        arriving = [
+            Arriving(
+                reply.tokens or 0,
+                self._seconds(request, request.first_index + place) + late,
+                chunks(reply.raw or {}) if listen is not None else (),
+            )
+            for place, reply in enumerate(drawn)
+        ]
+        await arrive(arriving, meter, listen)
         counts = [reply.tokens for reply in drawn]
-        await _arrive([(n or 0, s) for n, s in zip(counts, seconds, strict=True)], meter)
         known = [n for n in counts if n is not None]
         completion = sum(known) if len(known) == len(counts) else None
         return Batch(tuple(drawn), Usage(_prompt_tokens(request), completion))
+
+    async def _break_off(
+        self, request: Request, fault: Fail | Hang, meter: Meter | None, listen: Listen | None
+    ) -> None:
+        """Let as many tokens arrive as the fault says, and no more of the reply than these."""
+        heard: list[Chunk] = []
+        if listen is not None and fault.after_tokens:
+            said = [chunks(reply.raw or {}) for reply in self._replies(request, None)]
+            # The words in turn, without the chunks that say why a reply ended.
+            turns = itertools.zip_longest(*(chunks[:-1] for chunks in said))
+            heard = [chunk for turn in turns for chunk in turn if chunk is not None]
+        seconds = fault.seconds if isinstance(fault, Fail) else 0.0
+        part = Arriving(fault.after_tokens, seconds, tuple(heard[: fault.after_tokens]))
+        await arrive([part], meter, listen)
+        if isinstance(fault, Fail):
+            problem = f"scripted fault {fault.error.__name__} on question {request.question_id!r}"
+            raise fault.error(problem, retry_after=fault.retry_after)
+        await asyncio.Event().wait()
 
     def _replies(self, request: Request, fault: Fault | None) -> list[Reply]:
         n = fault.n if isinstance(fault, Miscount) else request.n
@@ -223,34 +258,13 @@ class Scripted:
                 reply = replace(reply, logprobs=None)
             elif reply.logprobs is None and reply.text is not None:
                 reply = replace(reply, logprobs=_logprobs(reply.text, top))
+            if reply.raw is None:
+                reply = replace(reply, raw=wire.spoken(reply, len(drawn)))
             drawn.append(reply)
         return drawn
 
     def _seconds(self, request: Request, index: int) -> float:
         return self._latency(request, index) if callable(self._latency) else self._latency
-
-
-async def _arrive(parts: Sequence[tuple[int, float]], meter: Meter | None) -> None:
-    """Let (tokens, seconds) of each reply pass side by side, telling the meter on the way."""
-    total = max((seconds for _, seconds in parts), default=0.0)
-    tokens = sum(count for count, _ in parts)
-    told = 0
-    if total > 0:
-        loop = asyncio.get_running_loop()
-        start = loop.time()
-        steps = max(1, min(tokens, PROGRESS_STEPS)) if meter is not None else 1
-        for step in range(1, steps + 1):
-            # Against the start and not the last step, or the sleeps' lateness would add up.
-            await asyncio.sleep(start + total * step / steps - loop.time())
-            due = sum(
-                count if seconds <= 0 else min(count, int(count * total * step / steps / seconds))
-                for count, seconds in parts
-            )
-            if meter is not None and due > told:
-                meter.received(due - told)
-                told = due
-    if meter is not None and tokens > told:
-        meter.received(tokens - told)
 
 
 def _reader(draws: Draws) -> Callable[[Request, int], str | Reply]:
@@ -290,34 +304,29 @@ def _follow_ups(replies: FollowUps) -> Callable[[Request, int], str | Reply]:
 
 
 def _reply(text: str, request: Request) -> Reply:
-    words = _words(text)
+    said = words(text)
     limit = request.decoding.get("max_tokens")
-    if limit is not None and len(words) > limit:
-        return Reply("".join(words[:limit]), finish="length", tokens=limit)
-    return Reply(text, finish="stop", tokens=len(words))
-
-
-def _words(text: str) -> list[str]:
-    """Words with the white space before them (the last one: also after), so that they join up."""
-    return re.findall(r"\s*\S+(?:\s+\Z)?", text)
+    if limit is not None and len(said) > limit:
+        return Reply("".join(said[:limit]), finish="length", tokens=limit)
+    return Reply(text, finish="stop", tokens=len(said))
 
 
 def _logprobs(text: str, top: int) -> TokenLogprobs:
     """Made-up log-probabilities that depend on each word alone; the word itself ranks first."""
-    words = tuple(_words(text))
+    said = tuple(words(text))
     # From .50 to .99, so that no alternative, each half of what the one before it left, is above.
-    probabilities = [0.5 + zlib.crc32(word.encode()) % 50 / 100 for word in words]
+    probabilities = [0.5 + zlib.crc32(word.encode()) % 50 / 100 for word in said]
     chosen = tuple(math.log(p) for p in probabilities)
     if top == 0:
-        return TokenLogprobs(words, chosen)
+        return TokenLogprobs(said, chosen)
     listed = tuple(
         (
             (word, math.log(p)),
             *((f"{word}~{rank}", math.log((1 - p) / 2**rank)) for rank in range(1, top)),
         )
-        for word, p in zip(words, probabilities, strict=True)
+        for word, p in zip(said, probabilities, strict=True)
     )
-    return TokenLogprobs(words, chosen, listed)
+    return TokenLogprobs(said, chosen, listed)
 
 
 def _prompt_tokens(request: Request) -> int:

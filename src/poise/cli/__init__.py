@@ -26,6 +26,8 @@ VERBS = {
     "sample": "A file of questions: a pool file with N samples of each.",
     "score": "Stored answers: signals and probabilities, without generating anything.",
     "report": "The card: how true probabilities are; from a profile or graded pools.",
+    "serve": "The gateway: OpenAI's API, with a probability on every answer.",
+    "outcome": "A late truth, attached to an answer of the gateway.",
     "label": "Which stored answers to label next, out and in as CSV.",
 }
 

@@ -77,6 +77,7 @@ from poise.segmenter import Rules
 from poise.spend import Price
 
 __all__ = [
+    "SERVED_ENV",
     "TIERS",
     "Alias",
     "Caps",
@@ -90,7 +91,11 @@ __all__ = [
     "Upstream",
     "environment_key",
     "load",
+    "served",
 ]
+
+SERVED_ENV = "POISE_SERVED"
+"""The variable in which ``poise serve`` hands its configuration to its workers."""
 
 
 TIERS: dict[str, Tier] = {
@@ -125,6 +130,11 @@ class Config(Table):
                 return upstream
         have = ", ".join(u.name for u in self.upstream) or "none"
         raise UsageError(f"no [[upstream]] is named {name!r}; the configuration has: {have}")
+
+    @property
+    def tiers(self) -> tuple[str, ...]:
+        """The names of all tiers, written down or there by themselves."""
+        return tuple(dict.fromkeys((*TIERS, *self.tier)))
 
     def find_tier(self, name: str) -> Tier | None:
         """The tier called ``name``, as configured or as it is there by itself; or None."""
@@ -190,7 +200,7 @@ def _check_alias(alias: Alias, upstreams: list[str], config: Config, path: str |
         raise ConfigError(f"alias {alias.name!r}: a fallback needs an upstream before it", path)
     if alias.examples and alias.kind is None:
         raise ConfigError(f"alias {alias.name!r}: examples need a kind to be shown for", path)
-    if alias.tier is not None and alias.tier not in {*config.tier, *TIERS}:
+    if alias.tier is not None and alias.tier not in config.tiers:
         raise ConfigError(f"alias {alias.name!r}: no [tier.{alias.tier}]", path)
 
 
@@ -202,6 +212,14 @@ def environment_key(variable: str | None) -> str | None:
     if not key:
         raise UsageError(f"the environment variable {variable} is not set; it should hold the key")
     return key
+
+
+def served() -> Config:
+    """The configuration that ``poise serve`` handed to this worker. Raises UsageError without."""
+    text = os.environ.get(SERVED_ENV)
+    if text is None:
+        raise UsageError("this worker was handed no configuration; start it by poise serve")
+    return Config.model_validate_json(text)
 
 
 def _first_line(error: Exception) -> str:

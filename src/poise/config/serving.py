@@ -84,6 +84,8 @@ class Serve(Table):
     beyond that the answer is 429. ``max_body`` in bytes, ``max_depth`` of nested JSON.
     ``heartbeat``: seconds between signs of life on a stream. ``drain_seconds``: how long SIGTERM
     waits for what is under way. ``reload_every``: seconds between looks at changed profiles.
+    ``trace``: a span for OpenTelemetry of each request, where that is installed.
+    ``log_level`` INFO: a line for each request, without a word of its content.
     """
 
     in_flight: Whole = Field(256, ge=1)
@@ -94,4 +96,6 @@ class Serve(Table):
     heartbeat: Number = Field(10.0, gt=0)
     drain_seconds: Number = Field(30.0, ge=0)
     reload_every: Number = Field(2.0, ge=0)
+    trace: bool = False
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
     caps: Caps = Caps()

@@ -52,6 +52,7 @@ whether they are independent (``solve`` does), or calibration.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
 
@@ -163,6 +164,12 @@ def asking(names: Iterable[str]) -> tuple[AskingSignal, ...]:
 
     A signal of a pool needs those of the samples it is made of. Raises UsageError as ``signal``.
     """
+    return _asking(tuple(names))
+
+
+@functools.lru_cache
+def _asking(names: tuple[str, ...]) -> tuple[AskingSignal, ...]:
+    # Kept: it is asked for every question, and looking it up takes a tenth of a millisecond.
     needed = dict.fromkeys(need for name in names for need in signal(name).needs)
     known = (SIGNALS.get(need) for need in needed)
     return tuple(each for each in known if isinstance(each, AskingSignal))

@@ -2,7 +2,7 @@
 
 ``questions``  ``Kind`` · ``Message`` · ``Question`` · ``Prompt``
 ``calls``      ``Request`` · ``TokenLogprobs`` · ``Reply`` · ``Batch`` · ``Capabilities`` · ``Arm``;
-               what a back-end must offer: ``Backend``, ``Meter``
+               what a back-end must offer: ``Backend``, ``Meter``, and may: ``Relay``
 ``samples``    ``Sample`` · ``FollowUp`` · ``State`` · ``Draw``, ``Stop`` (what a stop rule decides)
 ``result``     ``Result``
 
@@ -20,6 +20,7 @@ from poise.types.calls import (
     Batch,
     Capabilities,
     Meter,
+    Relay,
     Reply,
     Request,
     TokenLogprobs,
@@ -42,6 +43,7 @@ __all__ = [
     "Price",
     "Prompt",
     "Question",
+    "Relay",
     "Reply",
     "Request",
     "Result",

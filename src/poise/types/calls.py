@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from poise.spend import Price, Spend, Usage
 from poise.types.questions import Kind, Message, Prompt
@@ -15,6 +15,7 @@ __all__ = [
     "Batch",
     "Capabilities",
     "Meter",
+    "Relay",
     "Reply",
     "Request",
     "TokenLogprobs",
@@ -135,6 +136,24 @@ class Backend(Protocol):
 
     async def aclose(self) -> None:
         """Give back connections and processes. Calling it twice does no harm."""
+
+
+@runtime_checkable
+class Relay(Protocol):
+    """What a back-end may offer beside ``Backend``: its reply while it is still being said."""
+
+    async def relay(
+        self,
+        request: Request,
+        meter: Meter | None,
+        listen: Callable[[Mapping[str, Any]], None],
+    ) -> Batch:
+        """As ``sample``, and ``listen`` hears each chunk as it arrives. Raises BackendError.
+
+        A chunk is the server's own (the parsed JSON of one event, with choices), in order; a
+        server that answers whole is heard once, in one chunk made from its reply. What ``listen``
+        raises ends the call.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,9 @@ class Result:
 
     ``probability`` is None unless ``calibrated``; ``reason`` then says why. ``capability``: (a, b)
     of the Beta posterior of the chance that one more sample is right, which is another thing.
-    ``missing`` names absent evidence and why. ``samples``: the prefix decided on. ``followups``:
-    replies to further questions about the question. ``error``: the last call's failure.
+    ``missing`` names absent evidence and why. ``samples``: the prefix decided on, ``clusters`` (n,)
+    the answer cluster of each, None where it was unreadable. ``followups``: replies to further
+    questions about the question. ``error``: the last call's failure.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Result:
     decoding: Mapping[str, Any]
     spend: Spend
     samples: tuple[Sample, ...] = ()
+    clusters: tuple[int | None, ...] = ()
     votes: Mapping[str, int] = field(default_factory=dict)
     kind: Kind | None = None
     probability: float | None = None

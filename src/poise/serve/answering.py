@@ -1,0 +1,302 @@
+"""One request through: caps of the key, the loop, further choices, the record, what runs behind.
+
+::
+
+    plan -> lease of the key's caps -> solve -> further choices -> record -> Answered
+                                                              -> behind it: shadow, audit
+
+Cancelling the awaiting task cancels every call upstream. It does not know HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from poise.config import Serve
+from poise.dispatch import bounds
+from poise.further import Further, draw_further
+from poise.ledger import Ledger
+from poise.serve.aliases import Aliases, Served
+from poise.serve.background import Background
+from poise.serve.budgets import Budgets, Share
+from poise.serve.keys import Caller
+from poise.serve.listening import Listen, Overheard
+from poise.serve.metrics import Metrics
+from poise.serve.optional_calls import OptionalCalls
+from poise.serve.planning import Plan, plan
+from poise.serve.recording import audit_row, decision_row
+from poise.serve.refusals import Refusal, refusal
+from poise.serve.replies import Answered, Choice
+from poise.serve.wire import Asked
+from poise.solve import Setting, solve
+from poise.spend import Limits
+from poise.store import Amounts, Decision, Store
+from poise.types import Backend, Result, Sample, StopReason
+
+__all__ = ["PREFIX", "Answering"]
+
+PREFIX = "chatcmpl-"
+"""What the ids of replies begin with, as clients expect."""
+
+POLICY_STOPS = {StopReason.SURE, StopReason.FUTILE, StopReason.CONSENSUS}
+"""Stops that a policy chose, and that an audit may therefore look behind."""
+
+
+@dataclass(slots=True)
+class Answering:
+    """What answering needs; one for each worker. ``store`` None: nothing is recorded."""
+
+    aliases: Aliases
+    budgets: Budgets | None
+    store: Store | None
+    metrics: Metrics
+    background: Background
+    serve: Serve
+    secret: bytes
+    content: bool = False
+
+    async def answer(
+        self, asked: Asked, caller: Caller, id: str, listen: Listen | None = None
+    ) -> Answered:
+        """Answer ``asked`` under ``id``; ``listen`` hears the first sample's chunks as they arrive.
+
+        Raises Refusal where there is no answer to give.
+        """
+        served = self.aliases.find(asked.model)
+        planned = self.plan(asked, served, listen)
+        ledger, share = await self._ledger(planned, caller)
+        started = time.time()
+        try:
+            result, further = await self._solve(planned, ledger, id)
+        except BaseException:  # also where the client has gone: what was spent is spent
+            self.metrics.of(served.name).spent(ledger.spend)
+            raise
+        finally:
+            if share is not None:
+                share.end()
+        if further.samples:
+            result = replace(result, spend=result.spend + further.spend)
+        answered = Answered(
+            id=f"{PREFIX}{id}",
+            created=int(started),
+            model=served.name,
+            result=result,
+            choices=_choices(result, further, planned.n, streamed=listen is not None),
+            recorded=False,
+            mode=served.settings.mode,
+            plain=planned.shadow,
+            abstain_text=served.settings.abstain_text,
+        )
+        audited = self._is_audited(planned, result)
+        row = self._row(planned, result, caller, started, audited=audited)
+        recorded, problem = await self._record(row)
+        if self.store is not None and result.samples and planned.shadow:
+            self.background.spawn(self._shadow(planned, caller, row))
+        if audited:
+            self.background.spawn(self._audit(planned, row, result))
+        if not result.samples:
+            self.metrics.of(served.name).spent(result.spend)
+            raise self._no_sample(planned, caller, result) from result.error
+        return replace(answered, recorded=recorded, record_problem=problem)
+
+    def plan(self, asked: Asked, served: Served, listen: Listen | None = None) -> Plan:
+        """What will be done for ``asked``. Raises Refusal."""
+
+        def wrap(backend: Backend) -> Backend:
+            if asked.tools and "response_format" not in asked.decoding:
+                backend = OptionalCalls(backend)
+            return backend if listen is None else Overheard(backend, listen)
+
+        return plan(asked, served, self.serve.caps, wrap)
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    async def _ledger(self, planned: Plan, caller: Caller) -> tuple[Ledger, Share | None]:
+        """A ledger for this request alone, and its share of the caps of the caller's key."""
+        share: Share | None = None
+        if self.budgets is not None and caller.key is not None:
+            share = await self.budgets.ledger(caller.key, *_bound(planned), planned.served.price)
+        limits = replace(planned.limits, max_seconds=None)
+        return Ledger(limits, planned.served.price, share), share
+
+    async def _solve(self, planned: Plan, ledger: Ledger, id: str) -> tuple[Result, Further]:
+        setting = Setting(
+            seed=planned.seed,
+            limits=Limits(max_seconds=planned.limits.max_seconds),
+            logprobs=planned.logprobs,
+            profile=None if planned.shadow else planned.profile,
+        )
+        question, arm = planned.question, planned.arm
+        further = Further()
+        solving = solve(question, arm, planned.policy, setting, budget=ledger, id=id)
+        try:
+            if planned.n > 1 and question.kind is None:  # nothing is decided: all at once
+                result, further = await _both(solving, _further(planned, planned.n - 1, (), ledger))
+            else:
+                result = await solving
+                missing = planned.n - len(result.samples)
+                if missing > 0 and result.samples:
+                    further = await _further(planned, missing, result.samples, ledger)
+        except Exception as error:
+            raise refusal(error) from error
+        if result.samples and planned.n > len(result.samples) + len(further.samples):
+            raise refusal(further.error) if further.error else _no_room(planned, result, further)
+        return result, further
+
+    def _no_sample(self, planned: Plan, caller: Caller, result: Result) -> Refusal:
+        """Why there is nothing to reply with."""
+        if result.error is not None:
+            return refusal(result.error)
+        if self.budgets is not None and caller.key is not None:
+            refused = self.budgets.refusal(caller.key, _bound(planned)[0])
+            if refused is not None:
+                return refused
+        if result.stop is StopReason.DEADLINE:
+            return Refusal(
+                504, "no sample arrived before the deadline; allow more seconds", code="deadline"
+            )
+        return Refusal(
+            400,
+            "the caps leave no room for a single sample; raise max_tokens or max_usd, or ask for a"
+            " shorter reply",
+            code="cap_reached",
+        )
+
+    def _is_audited(self, planned: Plan, result: Result) -> bool:
+        """Whether the question is drawn on to the cap: by lot, where the policy chose its stop."""
+        rate = planned.served.settings.audit_rate
+        drawn = random.random() < rate  # noqa: S311 - a lot, no secret
+        return self.store is not None and drawn and _auditable(planned, result)
+
+    def _row(
+        self, planned: Plan, result: Result, caller: Caller, created: float, *, audited: bool
+    ) -> Decision:
+        rate = planned.served.settings.audit_rate
+        return decision_row(
+            planned,
+            result,
+            caller,
+            self.secret,
+            created=created,
+            mode="plain" if planned.shadow else "live",
+            propensity=(rate if audited else 1.0 - rate) if _auditable(planned, result) else None,
+            content=self.content,
+        )
+
+    async def _record(self, row: Decision) -> tuple[bool, str | None]:
+        if self.store is None:
+            return False, "no store is configured"
+        recorded = await self.store.record(row)
+        self.metrics.recorded(recorded)
+        return recorded, None if recorded else self.store.problem
+
+    async def _shadow(self, planned: Plan, caller: Caller, plain: Decision) -> None:
+        """What the alias would have answered, recorded beside the plain reply."""
+        arm = replace(planned.arm, backend=planned.served.upstreams.view())
+        limits = planned.limits
+        setting = Setting(planned.seed, limits, logprobs=planned.logprobs, profile=planned.profile)
+        result = await solve(planned.question, arm, planned.whole, setting)
+        planned = replace(planned, arm=arm)
+        row = decision_row(
+            planned,
+            result,
+            caller,
+            self.secret,
+            created=time.time(),
+            mode="shadow",
+            parent=plain.id,
+            content=self.content,
+        )
+        await self._record(row)
+        self.metrics.of(planned.served.name).behind("shadow", result.spend, result)
+
+    async def _audit(self, planned: Plan, live: Decision, result: Result) -> None:
+        """The same question drawn on to the cap, recorded beside the decision."""
+        left = planned.policy.stop.max_samples - len(result.samples)
+        arm = replace(planned.arm, backend=planned.served.upstreams.view())
+        further = await _further(replace(planned, arm=arm), left, result.samples, None)
+        await self._record(audit_row(live, uuid.uuid4().hex, result, further))
+        self.metrics.of(planned.served.name).behind("audit", further.spend)
+
+
+async def _further(
+    planned: Plan, count: int, drawn: Sequence[Sample], ledger: Ledger | None
+) -> Further:
+    return await draw_further(
+        planned.question,
+        planned.arm,
+        count,
+        drawn,
+        seed=planned.seed,
+        logprobs=planned.logprobs,
+        budget=ledger,
+    )
+
+
+async def _both(
+    solving: Coroutine[Any, Any, Result], drawing: Coroutine[Any, Any, Further]
+) -> tuple[Result, Further]:
+    async with asyncio.TaskGroup() as group:
+        result, further = group.create_task(solving), group.create_task(drawing)
+    return result.result(), further.result()
+
+
+def _auditable(planned: Plan, result: Result) -> bool:
+    """Whether the policy chose this stop, and there was more to draw."""
+    most = planned.policy.stop.max_samples
+    return not planned.shadow and result.stop in POLICY_STOPS and len(result.samples) < most
+
+
+def _bound(planned: Plan) -> tuple[Amounts, Amounts]:
+    """Upper bounds on what one sample takes of the key's caps, and on what the request may."""
+    prompt, completion = bounds(planned.arm, planned.question)
+    draws = max(planned.policy.stop.max_samples, planned.n)
+    if planned.limits.max_samples is not None:
+        draws = min(draws, planned.limits.max_samples)
+    price = planned.served.price
+    usd = 0.0 if price is None else prompt * price.prompt + completion * price.completion
+    one = Amounts(1, prompt + completion, usd)
+    return one, Amounts(draws, draws * one.tokens, draws * usd)
+
+
+def _choices(result: Result, further: Further, n: int, *, streamed: bool) -> tuple[Choice, ...]:
+    """The choices to reply with; the answer itself where one is wanted."""
+    samples = (*result.samples, *further.samples)
+    clusters = (*result.clusters, *further.clusters)
+    if result.decision != "answer" or not samples:
+        return (Choice(None, result.probability, None),) * n
+    leading = next((place for place, one in enumerate(samples) if one.answer == result.answer), 0)
+    if result.answer is None:
+        leading = 0
+    places = [0 if streamed else leading] if n == 1 else list(range(n))
+    return tuple(_choice(result, samples, clusters, place, clusters[leading]) for place in places)
+
+
+def _choice(
+    result: Result,
+    samples: tuple[Any, ...],
+    clusters: tuple[int | None, ...],
+    place: int,
+    leader: int | None,
+) -> Choice:
+    sample, same = samples[place], clusters[place] == leader
+    probability = result.probability
+    if same or probability is None:
+        return Choice(sample, probability if same else None, sample.answer)
+    return Choice(sample, None, sample.answer, at_most=1.0 - probability)
+
+
+def _no_room(planned: Plan, result: Result, further: Further) -> Refusal:
+    drawn = len(result.samples) + len(further.samples)
+    return Refusal(
+        400,
+        f"the caps left room for {drawn} of {planned.n} choices; ask for fewer",
+        code="cap_reached",
+        param="n",
+    )

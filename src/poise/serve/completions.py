@@ -1,0 +1,173 @@
+"""``/v1/completions``: passed on as it is, one call, accounted for and recorded.
+
+There is no probability: nothing is known of what a completed text should be. It does not know what
+is in the text.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Any
+
+from starlette.responses import Response
+
+from poise.errors import BackendError, Unavailable
+from poise.ledger import Ledger
+from poise.serve.connection import read_body, unless_gone
+from poise.serve.exchange import Exchange
+from poise.serve.keys import may_use
+from poise.serve.refusals import Refusal, invalid, refusal
+from poise.serve.replica import Replica
+from poise.serve.streaming import Events, EventStream, event
+from poise.serve.wire import read_json, write_json
+from poise.spend import Limits, Spend, Usage
+from poise.store import Amounts, Decision
+
+__all__ = ["completions"]
+
+PREFIX = "cmpl-"
+
+MOST_TOKENS = 16
+"""What servers generate where the request does not say; OpenAI's number."""
+
+Say = Callable[[Mapping[str, Any]], None]
+
+
+async def completions(exchange: Exchange) -> Response:
+    """Complete a text."""
+    serve = exchange.gateway.config.serve
+    exchange.counted = True
+    body = read_json(await read_body(exchange.request, serve.max_body), serve.max_depth)
+    if not isinstance(body, dict) or not isinstance(body.get("model"), str):
+        raise invalid("model must be a text", "model")
+    if "prompt" not in body:
+        raise invalid("prompt is missing", "prompt")
+    if "poise" in body:
+        raise invalid("completions are passed on as they are, and take no options", "poise")
+    if not body.get("stream"):
+        reply = await unless_gone(exchange.request, _complete(exchange, body, None))
+        return Response(write_json(reply), media_type="application/json")
+    events: Events[Mapping[str, Any]] = Events(serve.heartbeat)
+    events.start(_complete(exchange, body, events.say))
+    await unless_gone(exchange.request, events.first())
+
+    async def ended(status: int, error: Exception | None) -> None:
+        await events.close()
+        exchange.ended(status, error)
+
+    return EventStream(_parts(exchange, events), {"x-poise-id": PREFIX + exchange.id}, ended)
+
+
+async def _parts(exchange: Exchange, events: Events[Mapping[str, Any]]) -> AsyncGenerator[bytes]:
+    words = events.all()
+    try:
+        async for word in words:
+            if word is None:
+                yield b": working\n\n"
+            elif "choices" in word:
+                yield event({**word, "id": PREFIX + exchange.id, "model": exchange.alias})
+    finally:
+        await words.aclose()
+
+
+async def _complete(exchange: Exchange, body: dict[str, Any], say: Say | None) -> Mapping[str, Any]:
+    """One call on the first server that may be asked, under every cap. Raises Refusal."""
+    gateway, caller = exchange.gateway, exchange.caller
+    served = gateway.aliases.find(body["model"])
+    exchange.alias = served.name
+    refused = may_use(caller, served.name)
+    if refused is not None:
+        raise refused
+    body.setdefault("max_tokens", MOST_TOKENS)
+    prompt, completion = _bounds(body)
+    one = Amounts(1, prompt + completion, 0.0)
+    caps = gateway.config.serve.caps
+    async with gateway.admission.admit(caller):
+        budgets = gateway.answering.budgets
+        parent = None
+        if budgets is not None and caller.key is not None:
+            parent = await budgets.ledger(caller.key, one, one, served.price)
+        ledger = Ledger(Limits(None, caps.max_tokens, None, caps.max_usd), served.price, parent)
+        started = time.time()
+        try:
+            reply = await _called(
+                served.upstreams.replicas, body, ledger, (prompt, completion), say
+            )
+        except Exception as error:
+            raise refusal(error) from error
+        finally:
+            await _record(exchange, ledger.spend, started)
+    gateway.metrics.of(served.name).spent(ledger.spend)
+    gateway.metrics.of(served.name).requested(200, exchange.seconds)
+    return {**(reply or {}), "id": PREFIX + exchange.id, "model": served.name}
+
+
+def _bounds(body: Mapping[str, Any]) -> tuple[int, int]:
+    """Upper bounds on the tokens of the call. Raises Refusal for counts that are none."""
+    counts = []
+    for name in ("max_tokens", "n", "best_of"):
+        value = body.get(name) or 1
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1 << 24:
+            raise invalid(f"{name} must be a whole number above 0", name)
+        counts.append(value)
+    length, n, best_of = counts
+    return len(json.dumps(body["prompt"], ensure_ascii=False).encode()) + 8, length * max(
+        n, best_of
+    )
+
+
+async def _called(
+    replicas: tuple[Replica, ...],
+    body: Mapping[str, Any],
+    ledger: Ledger,
+    bound: tuple[int, int],
+    say: Say | None,
+) -> Mapping[str, Any] | None:
+    for replica in replicas:
+        complete = getattr(replica.backend, "complete", None)
+        ticket = None if complete is None else replica.breaker.admit()
+        if complete is None or ticket is None:
+            continue
+        reservation = ledger.reserve(1, *bound)
+        try:
+            done = await complete(body, say)
+        except BaseException as error:
+            replica.breaker.hear(ticket, error)
+            if isinstance(error, BackendError) and error.fate_known:
+                ledger.release(reservation)
+            else:
+                ledger.forfeit(reservation)
+            raise
+        replica.breaker.hear(ticket, None)
+        ledger.settle(reservation, done.usage or Usage(None, None, estimated=True), 1)
+        reply: Mapping[str, Any] | None = done.reply
+        return reply
+    if not any(hasattr(replica.backend, "complete") for replica in replicas):
+        raise Refusal(501, "this model's server completes no texts; use chat completions")
+    raise Unavailable("no server of this model may be asked now; try again soon", retry_after=1.0)
+
+
+async def _record(exchange: Exchange, spend: Spend, started: float) -> None:
+    gateway = exchange.gateway
+    if gateway.store is None or exchange.alias is None:
+        return
+    served = gateway.aliases.find(exchange.alias)
+    view = served.upstreams.view()
+    row = Decision(
+        id=exchange.id,
+        created=started,
+        alias=served.name,
+        model=view.model,
+        engine=view.engine,
+        decision="answer",
+        stop="single",
+        spend=spend,
+        key=exchange.caller.name,
+        mode="plain",
+        reason="a text completion, passed on as it is",
+        n_samples=spend.samples,
+        seconds=time.time() - started,
+    )
+    gateway.metrics.recorded(await gateway.store.record(row))
