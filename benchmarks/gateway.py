@@ -50,7 +50,6 @@ USAGE = {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17}
 
 def upstream(port: int) -> None:
     """Answers every chat after 20 ms."""
-
     head = {"id": "c", "created": 1, "model": "m"}
     message = {"role": "assistant", "content": TEXT}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
@@ -199,7 +198,6 @@ async def _load(port: int, connections: int, seconds: float) -> dict[str, float]
 
 def load(port: int, connections: int, seconds: float) -> None:
     """One measurement, as JSON on stdout; in a process of its own."""
-
     print(json.dumps(uvloop.run(_load(port, connections, seconds))))
 
 

@@ -30,7 +30,7 @@ ROWS = (
     | {"labelling", "report", "replay", "arms", "further"},
     {"fit", "plan"},
     {"tune"},
-    {"serve"},
+    {"serve", "train"},
     {"cli", "poise"},
 )
 """Bottom to top; ``poise`` is the package's own ``__init__``. A new file has to be placed here."""

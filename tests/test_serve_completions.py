@@ -69,8 +69,8 @@ def test_caps_hold_for_completions_too(weights: str) -> None:
     with Serving(config) as gateway:
         body = {"model": "m", "prompt": "x" * 60, "max_tokens": 4}
         refused = post(gateway, "/completions", body)
-    assert refused.status_code == 429
-    assert refused.json()["error"]["type"] == "insufficient_quota"
+    assert refused.status_code == 400
+    assert refused.json()["error"]["code"] == "cap_reached"
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,8 @@ def test_caps_hold_for_completions_too(weights: str) -> None:
     [
         ({"prompt": "x"}, "model"),
         ({"model": "m"}, "prompt"),
+        ({"model": "m", "prompt": None}, "prompt"),
+        ({"model": "m", "prompt": {}}, "prompt"),
         ({"model": "m", "prompt": "x", "poise": {}}, "poise"),
         ({"model": "m", "prompt": "x", "max_tokens": -1}, "max_tokens"),
         ({"model": "m", "prompt": "x", "n": "two"}, "n"),

@@ -429,6 +429,26 @@ def test_a_cap_in_dollars_needs_the_arm_to_have_a_price() -> None:
         asyncio.run(solve(ASKED, arm(Scripted("4")), Policy(Fixed(2)), budget=budget))
 
 
+@pytest.mark.parametrize(
+    ("part", "bounded"),
+    [
+        ({"type": "text", "text": "What is 7 + 5?"}, True),
+        ({"type": "image_url", "image_url": {"url": "data:,"}}, False),
+    ],
+)
+def test_text_in_parts_is_bounded_under_a_cap_and_pictures_are_not(
+    part: dict[str, object], bounded: bool
+) -> None:
+    question = Question("q", ({"role": "user", "content": [part]},), Kind.NUMBER)
+    arm = Arm(Scripted("12"), DECODING)
+    work = solve(question, arm, Policy(Fixed(2)), Setting(limits=Limits(max_tokens=5000)))
+    if bounded:
+        assert asyncio.run(work).answer == "12"
+        return
+    with pytest.raises(UsageError, match="plain text"):
+        asyncio.run(work)
+
+
 def test_tokens_cannot_be_capped_without_a_bound_on_replies() -> None:
     setting = Setting(limits=Limits(max_tokens=100))
     with pytest.raises(UsageError, match="max_tokens"):

@@ -195,5 +195,12 @@ def _check_caps(arm: Arm, messages: tuple[Message, ...], ledger: Ledger) -> None
         return
     if "max_tokens" not in arm.decoding or "max_completion_tokens" in arm.decoding:
         raise UsageError("a cap on tokens or dollars needs max_tokens in the arm's decoding")
-    if not all(isinstance(message.get("content"), str | None) for message in messages):
+    if not all(_is_text(message.get("content")) for message in messages):
         raise UsageError("a cap on tokens or dollars cannot bound messages that are not plain text")
+
+
+def _is_text(content: object) -> bool:
+    """Whether a message's content is text, in one piece or in parts; or nothing."""
+    if isinstance(content, list):
+        return all(isinstance(part, dict) and part.get("type") == "text" for part in content)
+    return isinstance(content, str | None)

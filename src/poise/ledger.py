@@ -147,7 +147,7 @@ class Ledger:
         self._charge(seen, +1)
         held = seen.tokens - (usage.prompt_tokens or 0) - (usage.completion_tokens or 0)
         lost = reservation.samples - samples
-        self._record(self._priced(usage), samples=samples, held_samples=lost, held_tokens=held)
+        self._record(self._seen(usage, samples=samples, held_samples=lost, held_tokens=held))
 
     def release(self, reservation: Reservation, *, sent: bool = True) -> None:
         """Close a reservation: nothing was generated. A call that was sent counts as a call."""
@@ -165,10 +165,12 @@ class Ledger:
         self._close(reservation)
         usage = Usage(reservation.prompt_tokens, received_tokens, 0, 0, estimated=True)
         self._record(
-            self._priced(usage),
-            cancelled_tokens=received_tokens,
-            held_samples=reservation.samples,
-            held_tokens=max(0, reservation.completion_tokens - received_tokens),
+            self._seen(
+                usage,
+                cancelled_tokens=received_tokens,
+                held_samples=reservation.samples,
+                held_tokens=max(0, reservation.completion_tokens - received_tokens),
+            )
         )
 
     def absorb(self, spend: Spend, held_tokens: int = 0, held_samples: int = 0) -> None:
@@ -197,34 +199,32 @@ class Ledger:
         assert self.price is not None
         return self.price.usd(known) or 0.0
 
-    def _priced(self, usage: Usage) -> Spend:
-        return Spend(
-            calls=1,
-            prompt_tokens=usage.prompt_tokens,
-            cached_tokens=usage.cached_tokens,
-            completion_tokens=usage.completion_tokens,
-            reasoning_tokens=usage.reasoning_tokens,
-            usd=None if self.price is None else self.price.usd(usage),
-            estimated=usage.estimated,
-        )
-
-    def _record(
+    def _seen(
         self,
-        spend: Spend,
+        usage: Usage,
         *,
         samples: int = 0,
         cancelled_tokens: int = 0,
         held_samples: int = 0,
         held_tokens: int = 0,
-    ) -> None:
-        ledger: Ledger | None = self
-        spend = replace(
-            spend,
+    ) -> Spend:
+        """One call as it is reported."""
+        return Spend(
+            calls=1,
             samples=samples,
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens,
+            completion_tokens=usage.completion_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
             cancelled_tokens=cancelled_tokens,
             held_samples=held_samples,
             held_tokens=held_tokens,
+            usd=None if self.price is None else self.price.usd(usage),
+            estimated=usage.estimated,
         )
+
+    def _record(self, spend: Spend) -> None:
+        ledger: Ledger | None = self
         while ledger is not None:
             ledger.spend = ledger.spend + spend
             ledger = ledger.parent

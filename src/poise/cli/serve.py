@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -83,6 +84,8 @@ def _run(wanted: Config, host: str, port: int, workers: int) -> None:
     if opened is not None:
         asyncio.run(opened.aclose())
     os.environ[SERVED_ENV] = wanted.model_dump_json()
+    # Uvicorn ends well on SIGTERM and then raises it again, which would count as being killed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.run(
         "poise.serve.app:served",
         factory=True,
@@ -92,6 +95,7 @@ def _run(wanted: Config, host: str, port: int, workers: int) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=max(1, round(wanted.serve.drain_seconds)),
     )
 

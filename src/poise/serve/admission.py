@@ -20,7 +20,7 @@ from collections import OrderedDict
 from types import TracebackType
 
 from poise.serve.keys import Caller
-from poise.serve.refusals import Refusal
+from poise.serve.refusals import Refusal, stopping
 
 __all__ = ["Admission"]
 
@@ -182,13 +182,7 @@ class Admission:
         if code == _DRAINING:
             assert self._closes is not None
             left = self._closes - time.monotonic()
-            return Refusal(
-                503,
-                "the gateway is shutting down; ask again once it is back",
-                "server_error",
-                _DRAINING,
-                retry_after=max(1.0, left),
-            )
+            return stopping(left)
         wait = self._wait_for(len(self._line) + 1, self._places)
         if code == _LATE:
             return Refusal(

@@ -20,6 +20,7 @@ from typing import Any
 
 from poise.config import Serve
 from poise.dispatch import bounds
+from poise.errors import CapReached
 from poise.further import Further, draw_further
 from poise.ledger import Ledger
 from poise.serve.aliases import Aliases, Served
@@ -33,7 +34,7 @@ from poise.serve.planning import Plan, plan
 from poise.serve.recording import audit_row, decision_row
 from poise.serve.refusals import Refusal, refusal
 from poise.serve.replies import Answered, Choice
-from poise.serve.wire import Asked
+from poise.serve.wire import STRUCTURED, Asked
 from poise.solve import Setting, solve
 from poise.spend import Limits
 from poise.store import Amounts, Decision, Store
@@ -109,7 +110,8 @@ class Answering:
         """What will be done for ``asked``. Raises Refusal."""
 
         def wrap(backend: Backend) -> Backend:
-            if asked.tools and "response_format" not in asked.decoding:
+            form = asked.decoding.get("response_format")
+            if asked.tools and (form is None or form["type"] not in STRUCTURED):
                 backend = OptionalCalls(backend)
             return backend if listen is None else Overheard(backend, listen)
 
@@ -133,34 +135,36 @@ class Answering:
             profile=None if planned.shadow else planned.profile,
         )
         question, arm = planned.question, planned.arm
-        further = Further()
+        further, ends = Further(), _end(planned.limits)
         solving = solve(question, arm, planned.policy, setting, budget=ledger, id=id)
         try:
             if planned.n > 1 and question.kind is None:  # nothing is decided: all at once
-                result, further = await _both(solving, _further(planned, planned.n - 1, (), ledger))
+                drawing = _further(planned, planned.n - 1, (), ledger, ends)
+                result, further = await _both(solving, drawing)
             else:
                 result = await solving
                 missing = planned.n - len(result.samples)
                 if missing > 0 and result.samples:
-                    further = await _further(planned, missing, result.samples, ledger)
+                    further = await _further(planned, missing, result.samples, ledger, ends)
         except Exception as error:
             raise refusal(error) from error
         if result.samples and planned.n > len(result.samples) + len(further.samples):
-            raise refusal(further.error) if further.error else _no_room(planned, result, further)
+            failed = further.error
+            if failed is not None and not isinstance(failed, CapReached):
+                raise refusal(failed) from failed
+            raise _no_room(planned, result, further)
         return result, further
 
     def _no_sample(self, planned: Plan, caller: Caller, result: Result) -> Refusal:
         """Why there is nothing to reply with."""
-        if result.error is not None:
+        if result.error is not None and not isinstance(result.error, CapReached):
             return refusal(result.error)
         if self.budgets is not None and caller.key is not None:
             refused = self.budgets.refusal(caller.key, _bound(planned)[0])
             if refused is not None:
                 return refused
         if result.stop is StopReason.DEADLINE:
-            return Refusal(
-                504, "no sample arrived before the deadline; allow more seconds", code="deadline"
-            )
+            return _late("no sample arrived")
         return Refusal(
             400,
             "the caps leave no room for a single sample; raise max_tokens or max_usd, or ask for a"
@@ -218,39 +222,74 @@ class Answering:
 
     async def _audit(self, planned: Plan, live: Decision, result: Result) -> None:
         """The same question drawn on to the cap, recorded beside the decision."""
-        left = planned.policy.stop.max_samples - len(result.samples)
+        left = _most_samples(planned) - len(result.samples)
         arm = replace(planned.arm, backend=planned.served.upstreams.view())
-        further = await _further(replace(planned, arm=arm), left, result.samples, None)
+        # The caller's key pays for none of it; what one request may take it may not pass either.
+        ledger = Ledger(replace(planned.limits, max_seconds=None), planned.served.price)
+        ledger.absorb(result.spend)
+        further = await _further(replace(planned, arm=arm), left, result.samples, ledger)
         await self._record(audit_row(live, uuid.uuid4().hex, result, further))
         self.metrics.of(planned.served.name).behind("audit", further.spend)
 
 
 async def _further(
-    planned: Plan, count: int, drawn: Sequence[Sample], ledger: Ledger | None
+    planned: Plan,
+    count: int,
+    drawn: Sequence[Sample],
+    ledger: Ledger | None,
+    ends: float | None = None,
 ) -> Further:
-    return await draw_further(
-        planned.question,
-        planned.arm,
-        count,
-        drawn,
-        seed=planned.seed,
-        logprobs=planned.logprobs,
-        budget=ledger,
-    )
+    """Further samples; raises Refusal, 504, where they take until ``ends`` on the loop's clock."""
+    try:
+        async with asyncio.timeout_at(ends):
+            return await draw_further(
+                planned.question,
+                planned.arm,
+                count,
+                drawn,
+                seed=planned.seed,
+                logprobs=planned.logprobs,
+                budget=ledger,
+            )
+    except TimeoutError:
+        raise _late(f"not all {planned.n} choices arrived") from None
+
+
+def _end(limits: Limits) -> float | None:
+    """When time is up, by the clock of the event loop; None: never."""
+    seconds = limits.max_seconds
+    return None if seconds is None else asyncio.get_running_loop().time() + seconds
+
+
+def _late(what: str) -> Refusal:
+    said = f"{what} before the deadline; allow more seconds"
+    return Refusal(504, said, "server_error", "deadline")
 
 
 async def _both(
     solving: Coroutine[Any, Any, Result], drawing: Coroutine[Any, Any, Further]
 ) -> tuple[Result, Further]:
-    async with asyncio.TaskGroup() as group:
-        result, further = group.create_task(solving), group.create_task(drawing)
+    try:
+        async with asyncio.TaskGroup() as group:
+            result, further = group.create_task(solving), group.create_task(drawing)
+    except ExceptionGroup as both:  # the one that failed first has cancelled the other
+        raise both.exceptions[0] from None
     return result.result(), further.result()
 
 
 def _auditable(planned: Plan, result: Result) -> bool:
     """Whether the policy chose this stop, and there was more to draw."""
-    most = planned.policy.stop.max_samples
-    return not planned.shadow and result.stop in POLICY_STOPS and len(result.samples) < most
+    return (
+        not planned.shadow
+        and result.stop in POLICY_STOPS
+        and len(result.samples) < _most_samples(planned)
+    )
+
+
+def _most_samples(planned: Plan) -> int:
+    """The most samples that the question may be drawn to."""
+    most, cap = planned.policy.stop.max_samples, planned.limits.max_samples
+    return most if cap is None else min(most, cap)
 
 
 def _bound(planned: Plan) -> tuple[Amounts, Amounts]:

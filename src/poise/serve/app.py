@@ -6,6 +6,7 @@ OpenAI's error object. It does not know what any route does.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -21,7 +22,7 @@ from poise.serve.connection import ClientGone
 from poise.serve.exchange import GONE, Exchange, Route
 from poise.serve.gateway import Connect, running
 from poise.serve.keys import Caller
-from poise.serve.refusals import Refusal, refusal
+from poise.serve.refusals import Refusal, refusal, stopping
 from poise.serve.routes import ROUTES
 from poise.serve.streaming import EventStream
 
@@ -65,15 +66,21 @@ def _endpoint(app: Starlette, route: Route) -> Callable[[Request], Awaitable[Res
         except ClientGone:
             exchange.ended(GONE)
             return Response(status_code=GONE)
+        except asyncio.CancelledError:  # by the server, whose time to finish is over
+            return _refused(exchange, stopping(0.0))
         except Exception as error:  # noqa: BLE001 - every error is told in the client's shape
-            said = refusal(error)
-            exchange.ended(said.status, error)
-            return JSONResponse(said.body(), said.status, said.headers())
+            return _refused(exchange, error)
         if not isinstance(response, EventStream):  # which notes its own end
             exchange.ended(response.status_code)
         return response
 
     return endpoint
+
+
+def _refused(exchange: Exchange, error: Exception) -> Response:
+    said = refusal(error)
+    exchange.ended(said.status, error)
+    return JSONResponse(said.body(), said.status, said.headers())
 
 
 async def _no_route(request: Request, error: HTTPException) -> Response:

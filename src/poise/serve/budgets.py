@@ -25,8 +25,9 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
 from poise.config import Key
+from poise.errors import Unavailable
 from poise.ledger import Ledger
-from poise.serve.refusals import Refusal
+from poise.serve.refusals import Refusal, no_store
 from poise.spend import Limits, Price
 from poise.store import Amounts
 
@@ -151,7 +152,10 @@ class Budgets:
         """Have the store asked, once for all who wait; a caller that is cancelled loses nothing."""
         if account.leasing is None:
             account.leasing = self._spawn(self._ask(account, one))
-        await asyncio.shield(account.leasing)
+        try:
+            await asyncio.shield(account.leasing)
+        except Unavailable as error:  # a cap that nobody keeps would be none
+            raise no_store() from error
 
     async def _ask(self, account: _Account, one: Amounts) -> None:
         try:

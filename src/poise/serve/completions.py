@@ -13,6 +13,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from poise.config import Caps
 from poise.errors import BackendError, Unavailable
 from poise.ledger import Ledger
 from poise.serve.connection import read_body, unless_gone
@@ -21,7 +22,7 @@ from poise.serve.keys import may_use
 from poise.serve.refusals import Refusal, invalid, refusal
 from poise.serve.replica import Replica
 from poise.serve.streaming import Events, EventStream, event
-from poise.serve.wire import read_json, write_json
+from poise.serve.wire import OTHER_NAMES, read_json, write_json
 from poise.spend import Limits, Spend, Usage
 from poise.store import Amounts, Decision
 
@@ -44,8 +45,12 @@ async def completions(exchange: Exchange) -> Response:
         raise invalid("model must be a text", "model")
     if "prompt" not in body:
         raise invalid("prompt is missing", "prompt")
+    if not isinstance(body["prompt"], str | list) or not body["prompt"]:
+        raise invalid("prompt must be a text, or a list of texts or tokens", "prompt")
     if "poise" in body:
         raise invalid("completions are passed on as they are, and take no options", "poise")
+    for name in (OTHER_NAMES.keys() - {"best_of"}) & body.keys():
+        raise invalid(f"{name} is no field here; send {OTHER_NAMES[name]}", name)
     if not body.get("stream"):
         reply = await unless_gone(exchange.request, _complete(exchange, body, None))
         return Response(write_json(reply), media_type="application/json")
@@ -81,31 +86,40 @@ async def _complete(exchange: Exchange, body: dict[str, Any], say: Say | None) -
     if refused is not None:
         raise refused
     body.setdefault("max_tokens", MOST_TOKENS)
-    prompt, completion = _bounds(body)
-    one = Amounts(1, prompt + completion, 0.0)
+    draws, prompt, length = _bounds(body)
+    price = served.price
+    usd = 0.0 if price is None else draws * (prompt * price.prompt + length * price.completion)
+    whole = Amounts(draws, draws * (prompt + length), usd)
     caps = gateway.config.serve.caps
+    _check(whole, caps)
     async with gateway.admission.admit(caller):
         budgets = gateway.answering.budgets
-        parent = None
+        share = None
         if budgets is not None and caller.key is not None:
-            parent = await budgets.ledger(caller.key, one, one, served.price)
-        ledger = Ledger(Limits(None, caps.max_tokens, None, caps.max_usd), served.price, parent)
+            share = await budgets.ledger(caller.key, whole, whole, price)
+        limits = Limits(caps.max_samples, caps.max_tokens, None, caps.max_usd)
+        ledger = Ledger(limits, price, share)
         started = time.time()
         try:
             reply = await _called(
-                served.upstreams.replicas, body, ledger, (prompt, completion), say
+                served.upstreams.replicas, body, ledger, (draws, prompt, length), say
             )
         except Exception as error:
             raise refusal(error) from error
         finally:
+            if share is not None:
+                share.end()
             await _record(exchange, ledger.spend, started)
     gateway.metrics.of(served.name).spent(ledger.spend)
     gateway.metrics.of(served.name).requested(200, exchange.seconds)
     return {**(reply or {}), "id": PREFIX + exchange.id, "model": served.name}
 
 
-def _bounds(body: Mapping[str, Any]) -> tuple[int, int]:
-    """Upper bounds on the tokens of the call. Raises Refusal for counts that are none."""
+def _bounds(body: Mapping[str, Any]) -> tuple[int, int, int]:
+    """How many texts are generated, and upper bounds on each one's tokens: prompt, completion.
+
+    Raises Refusal for counts that are none.
+    """
     counts = []
     for name in ("max_tokens", "n", "best_of"):
         value = body.get(name) or 1
@@ -113,16 +127,31 @@ def _bounds(body: Mapping[str, Any]) -> tuple[int, int]:
             raise invalid(f"{name} must be a whole number above 0", name)
         counts.append(value)
     length, n, best_of = counts
-    return len(json.dumps(body["prompt"], ensure_ascii=False).encode()) + 8, length * max(
-        n, best_of
-    )
+    prompt = body["prompt"]
+    several = isinstance(prompt, list) and any(isinstance(one, str | list) for one in prompt)
+    prompts = len(prompt) if several else 1
+    bytes_ = len(json.dumps(prompt, ensure_ascii=False).encode())
+    return prompts * max(n, best_of), bytes_ + 8, length
+
+
+def _check(whole: Amounts, caps: Caps) -> None:
+    """Raise Refusal where the caps of one request leave no room for the call."""
+    for cap, takes in (("samples", whole.samples), ("tokens", whole.tokens), ("usd", whole.usd)):
+        most = getattr(caps, f"max_{cap}")
+        if most is not None and takes > most:
+            raise Refusal(
+                400,
+                f"the request may take {takes:g} {cap}, and this gateway allows {most:g}; ask for"
+                " less",
+                code="cap_reached",
+            )
 
 
 async def _called(
     replicas: tuple[Replica, ...],
     body: Mapping[str, Any],
     ledger: Ledger,
-    bound: tuple[int, int],
+    bound: tuple[int, int, int],
     say: Say | None,
 ) -> Mapping[str, Any] | None:
     for replica in replicas:
@@ -130,7 +159,7 @@ async def _called(
         ticket = None if complete is None else replica.breaker.admit()
         if complete is None or ticket is None:
             continue
-        reservation = ledger.reserve(1, *bound)
+        reservation = ledger.reserve(*bound)
         try:
             done = await complete(body, say)
         except BaseException as error:
@@ -141,11 +170,15 @@ async def _called(
                 ledger.forfeit(reservation)
             raise
         replica.breaker.hear(ticket, None)
-        ledger.settle(reservation, done.usage or Usage(None, None, estimated=True), 1)
+        ledger.settle(reservation, done.usage or Usage(None, None, estimated=True), bound[0])
         reply: Mapping[str, Any] | None = done.reply
         return reply
     if not any(hasattr(replica.backend, "complete") for replica in replicas):
-        raise Refusal(501, "this model's server completes no texts; use chat completions")
+        raise Refusal(
+            501,
+            "this model's server completes no texts; use chat completions",
+            code="no_completions",
+        )
     raise Unavailable("no server of this model may be asked now; try again soon", retry_after=1.0)
 
 

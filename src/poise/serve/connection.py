@@ -17,18 +17,31 @@ __all__ = ["ClientGone", "read_body", "unless_gone"]
 
 Value = TypeVar("Value")
 
+PATIENCE = 60.0
+"""Seconds for a body to come; who sends it more slowly holds memory for nothing."""
+
 
 class ClientGone(Exception):
     """The client closed its connection; nobody is there to be told anything."""
 
 
 async def read_body(request: Request, most: int) -> bytes:
-    """The whole body. Raises Refusal, 413, once it passes ``most`` bytes; ClientGone."""
+    """The whole body. Raises Refusal: 413 once it passes ``most`` bytes, 408; ClientGone."""
     stated = request.headers.get("content-length", "0")
     if stated.isdigit() and int(stated) > most:
         raise _too_large(most)
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Refusal(415, "send the body as plain JSON, without a content encoding")
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await _received(request, most)
+    except TimeoutError:
+        raise Refusal(
+            408, f"the body did not come in {PATIENCE:g} seconds; send it at once"
+        ) from None
+
+
+async def _received(request: Request, most: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     while True:

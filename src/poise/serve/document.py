@@ -23,7 +23,8 @@ def whole(routes: Iterable[Route]) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         about = {"operationId": route.handler.__name__, "summary": route.summary}
-        paths.setdefault(route.path, {})[route.method.lower()] = {**about, **route.document}
+        path = route.path.replace(":path}", "}")  # a name may hold slashes
+        paths.setdefault(path, {})[route.method.lower()] = {**about, **route.document}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -113,11 +114,16 @@ def _list(of: Schema) -> Schema:
     return {"type": "array", "items": of}
 
 
-PARTS = _list({"type": "object", "required": ["type"], "properties": {"type": TEXT, "text": TEXT}})
+PART = {
+    "anyOf": [
+        _object(type={"const": "text"}, text=TEXT),
+        _object(type={"type": "string", "not": {"const": "text"}}),
+    ]
+}
 MESSAGE = {
     "type": "object",
     "required": ["role"],
-    "properties": {"role": NAME, "content": {"anyOf": [TEXT, PARTS, {"type": "null"}]}},
+    "properties": {"role": NAME, "content": {"anyOf": [TEXT, _list(PART), {"type": "null"}]}},
 }
 MESSAGES = {**_list(MESSAGE), "minItems": 1}
 
@@ -144,6 +150,9 @@ FIELDS: dict[str, Schema] = {
     "poise": _or_null(OPTIONS),
 }
 """Fields of a chat request that ``wire`` checks; a null is as good as nothing."""
+
+EVENT = _object(data=TEXT)
+"""One event of a stream: a chunk or an error as JSON, and at the end ``[DONE]``."""
 
 USAGE = _object(
     prompt_tokens={"type": "integer"},
@@ -208,14 +217,16 @@ CHAT = _body(["model", "messages"], {"model": NAME, "messages": MESSAGES, **FIEL
             "description": "a chat.completion with a poise object, or its chunks",
             "content": {
                 "application/json": {"schema": COMPLETION},
-                "text/event-stream": {"schema": {"type": "string"}},
+                "text/event-stream": {"schema": EVENT},
             },
         },
     }
 }
 
 COMPLETIONS = _body(
-    ["model", "prompt"], {"model": {"type": "string"}, "prompt": {"type": "string"}}, more=True
+    ["model", "prompt"],
+    {"model": NAME, "prompt": {"type": ["string", "array"]}, "stream": FLAG},
+    more=True,
 ) | {
     "responses": {
         **_replies(_reply("a text_completion", OBJECT), *REFUSED, 501),
@@ -223,7 +234,7 @@ COMPLETIONS = _body(
             "description": "a text_completion, or its chunks",
             "content": {
                 "application/json": {"schema": OBJECT},
-                "text/event-stream": {"schema": {"type": "string"}},
+                "text/event-stream": {"schema": EVENT},
             },
         },
     }

@@ -70,8 +70,9 @@ async def running(config: Config, connect: Connect | None = None) -> AsyncIterat
     try:
         yield gateway
     finally:
+        ends = time.monotonic() + serve.drain_seconds
         await gateway.admission.drain(serve.drain_seconds)
-        await gateway.background.finish(serve.drain_seconds)
+        await gateway.background.finish(max(0.0, ends - time.monotonic()))
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -10,11 +10,11 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from poise.errors import InputError
+from poise.errors import InputError, Unavailable
 from poise.serve.connection import read_body
 from poise.serve.exchange import Exchange
 from poise.serve.metrics import UNKNOWN
-from poise.serve.refusals import Refusal, invalid
+from poise.serve.refusals import Refusal, invalid, no_store
 from poise.serve.wire import read_json
 from poise.store import Outcome, decision_id
 
@@ -38,7 +38,10 @@ async def outcomes(exchange: Exchange) -> Response:
             code="no_store",
         )
     read = _outcomes(body, exchange.caller.name or "client")
-    stored = await gateway.store.attach(read)
+    try:
+        stored = await gateway.store.attach(read)
+    except Unavailable as error:
+        raise no_store() from error
     counted = gateway.metrics.of(UNKNOWN)
     for one in stored:
         counted.outcome(one)

@@ -27,7 +27,7 @@ from poise.errors import (
     UsageError,
 )
 
-__all__ = ["Refusal", "invalid", "refusal", "without_addresses"]
+__all__ = ["Refusal", "invalid", "no_store", "refusal", "stopping", "without_addresses"]
 
 _ADDRESS = re.compile(
     r"""
@@ -85,6 +85,18 @@ class Refusal(Exception):
 def invalid(message: str, param: str | None = None, code: str | None = None) -> Refusal:
     """A request that could be mended by its sender: 400."""
     return Refusal(400, message, code=code, param=param)
+
+
+def stopping(seconds: float) -> Refusal:
+    """A gateway that takes no more, and will be gone in ``seconds``."""
+    said = "the gateway is shutting down; ask again once it is back"
+    return Refusal(503, said, "server_error", "draining", retry_after=max(1.0, seconds))
+
+
+def no_store() -> Refusal:
+    """What cannot be done without the store, while that cannot be reached."""
+    said = "the gateway's own store cannot be reached; try again later, or tell its operator"
+    return Refusal(503, said, "server_error", "store_unavailable")
 
 
 def refusal(error: Exception) -> Refusal:

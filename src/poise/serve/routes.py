@@ -54,7 +54,7 @@ ROUTES = (
         document.OUTCOMES,
     ),
     Route("GET", "/v1/models", "chat", models, "List the aliases", document.READ),
-    Route("GET", "/v1/models/{name}", "chat", model, "Show one alias", document.NAMED),
+    Route("GET", "/v1/models/{name:path}", "chat", model, "Show one alias", document.NAMED),
     Route("GET", "/health", None, health, "Whether the process answers", document.OPEN),
     Route("GET", "/ready", "metrics", ready, "Whether every alias can be answered", document.READ),
     Route("GET", "/metrics", "metrics", metrics, "Counters for Prometheus", document.READ),

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from poise.serve.exchange import GONE
-from poise.serve.refusals import refusal
+from poise.serve.refusals import refusal, stopping
 from poise.serve.wire import write_json
 
 __all__ = ["DONE", "EventStream", "Events", "event"]
@@ -112,8 +112,9 @@ class EventStream(Response):
     """A response of server-sent events, which ends when the client goes.
 
     ``events`` is closed whatever happens. An error in it is told as a last event, since the status
-    has gone out long before. ``ended`` is called in the end, with the status that it came to and
-    the error: 499 and None where the client went.
+    has gone out long before; so is it where the server ends it, whose time to finish is over.
+    ``ended`` is called in the end, with the status that it came to and the error: 499 and None
+    where the client went.
     """
 
     media_type = "text/event-stream"
@@ -125,6 +126,7 @@ class EventStream(Response):
         ended: Callable[[int, Exception | None], Awaitable[None]],
     ):
         self.events, self._ended = events, ended
+        self._opened = False
         self._came_to: tuple[int, Exception | None] = (GONE, None)
         self.status_code = 200
         self.background = None
@@ -134,24 +136,35 @@ class EventStream(Response):
         """Send the events; the interface of every response."""
         sending = asyncio.create_task(self._send(send))
         leaving = asyncio.create_task(_left(receive))
+        stopped = False
         try:
             await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            stopped = True
         finally:
             leaving.cancel()
             sending.cancel()
             await asyncio.gather(sending, leaving, return_exceptions=True)
+            if stopped and self._opened and self._came_to[0] == GONE:
+                said = stopping(0.0)
+                self._came_to = (said.status, said)
+                await self._close(send, event(said.body()) + DONE)
             await self._ended(*self._came_to)
 
     async def _send(self, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         try:
             await send(start)
+            self._opened = True
             async for part in self._told():
                 await send({"type": "http.response.body", "body": part, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await self._close(send)
         finally:
             with contextlib.suppress(Exception):
                 await self.events.aclose()
+
+    async def _close(self, send: Send, last: bytes = b"") -> None:
+        await send({"type": "http.response.body", "body": last, "more_body": False})
 
     async def _told(self) -> AsyncGenerator[bytes]:
         try:

@@ -17,11 +17,17 @@ from poise.serve.options import MOST_WHOLE, NONE, Options, read_options
 from poise.serve.refusals import Refusal, invalid
 from poise.types import Kind, Message
 
-__all__ = ["Asked", "read_chat", "read_json", "write_json"]
+__all__ = ["OTHER_NAMES", "STRUCTURED", "Asked", "read_chat", "read_json", "write_json"]
 
 MOST_STOPS = 4
 MOST_CHOICES = 128
 MOST_TOP_LOGPROBS = 20
+
+OTHER_NAMES = {
+    **dict.fromkeys(("n_predict", "max_new_tokens", "num_predict"), "max_tokens"),
+    **dict.fromkeys(("n_cmpl", "num_return_sequences", "best_of"), "n"),
+}
+"""What some servers also call a request's size: no cap would see it there."""
 
 STRUCTURED = {"json_object", "json_schema"}
 """Types of ``response_format`` that make the answer JSON."""
@@ -296,6 +302,10 @@ def _response_format(name: str, value: Any) -> None:
         raise invalid("response_format must be an object with a type", name)
 
 
+def _other_name(name: str, value: Any) -> None:  # noqa: ARG001 - any is refused
+    raise invalid(f"{name} is no field here; send {OTHER_NAMES[name]}", name)
+
+
 def _stream_options(name: str, value: Any) -> None:
     _object(name, value)
     if value.get("include_usage") is not None:
@@ -323,5 +333,6 @@ _CHECKS: Mapping[str, _Check] = {
     "tools": _tools,
     "tool_choice": _tool_choice,
     "response_format": _response_format,
+    **dict.fromkeys(OTHER_NAMES, _other_name),
 }
 """Fields of the request that are known, and what they have to be."""
