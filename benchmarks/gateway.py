@@ -1,11 +1,13 @@
-"""What the gateway adds to a call: beside a bare pass-through, LiteLLM's proxy and the server itself.
+"""What the gateway adds to a call, beside a bare pass-through, other gateways and no gateway.
 
-A scripted upstream (20 ms, then a short chat completion, streamed or whole as it is asked) is called
-straight, through a 15-line FastAPI + httpx2 pass-through as the floor, through Poise with everything
-on (a key, a token cap, a durable record of each decision, metrics, audits) and, where its Python is
-named, through LiteLLM's proxy. One worker each; load, upstream and gateway share the machine.
+A scripted upstream (20 ms, then a short chat completion, streamed or whole as it is asked) is
+called straight, through a 15-line FastAPI + httpx2 pass-through as the floor, through Poise with
+everything on (a key, a token cap, a durable record of each decision, metrics) and, where their
+Pythons are named, through LiteLLM's proxy and its-hub's server (self-consistency with budget 1).
+One worker each; load, upstream and gateway share the machine. Poise asks its upstream for a stream,
+as it does by default so that a call can be ended early; the others ask for whole replies.
 
-    python benchmarks/gateway.py [--seconds 5] [--rounds 3] [--litellm /path/to/its/python]
+    python benchmarks/gateway.py [--seconds 5] [--rounds 3] [--litellm PYTHON] [--its-hub PYTHON]
 
 Rounds take turns, so that a noisy machine hits all alike; the median over rounds is reported, and
 ratios within a round. Every reply is checked for its status and its text.
@@ -45,7 +47,7 @@ CONNECTIONS = (50, 200)
 USAGE = {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17}
 
 
-# -- the servers, each a process of its own --------------------------------------------------------
+# -- the servers, each a process of its own -------------------------------------------------------
 
 
 def upstream(port: int) -> None:
@@ -147,7 +149,27 @@ def litellm(python: str, port: int, url: str, folder: Path) -> list[str]:
     return [str(command), "--config", str(config), "--port", str(port), "--num_workers", "1"]
 
 
-# -- the load ---------------------------------------------------------------------------------------
+def its_hub(python: str, port: int) -> list[str]:
+    """The command that starts its-hub's server; ``_configure`` tells it what to do."""
+    command = Path(python).parent / "its-iaas"
+    return [str(command), "--port", str(port), "--log-level", "ERROR"]
+
+
+def _configure(port: int, url: str) -> None:
+    """One sample a question, from the upstream."""
+    wanted = {
+        "provider": "openai",
+        "endpoint": url,
+        "api_key": "none",
+        "model": "m",
+        "budget": 1,
+        "alg": "self-consistency",
+        "regex_patterns": ["(.*)"],
+    }
+    httpx2.post(f"http://127.0.0.1:{port}/configure", json=wanted, timeout=30).raise_for_status()
+
+
+# -- the load -------------------------------------------------------------------------------------
 
 
 async def _connection(port: int, request: bytes, until: float, times: list[float]) -> int:
@@ -201,7 +223,7 @@ def load(port: int, connections: int, seconds: float) -> None:
     print(json.dumps(uvloop.run(_load(port, connections, seconds))))
 
 
-# -- putting it together ---------------------------------------------------------------------------
+# -- putting it together --------------------------------------------------------------------------
 
 
 def _free_port() -> int:
@@ -253,6 +275,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--litellm", help="a Python that has litellm[proxy]")
+    parser.add_argument("--its-hub", help="a Python that has its_hub[iaas]")
     parser.add_argument("--role", nargs="+", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.role:
@@ -272,10 +295,15 @@ def main() -> None:
         if given.litellm:
             ports["litellm"] = _free_port()
             commands["litellm"] = litellm(given.litellm, ports["litellm"], url, folder)
+        if given.its_hub:
+            ports["its-hub"] = _free_port()
+            commands["its-hub"] = its_hub(given.its_hub, ports["its-hub"])
         running = {
             name: stack.enter_context(_serving(command, ports[name]))
             for name, command in commands.items()
         }
+        if given.its_hub:
+            _configure(ports["its-hub"], url)
         seen: dict[tuple[str, int], list[dict[str, float]]] = {}
         for _ in range(given.rounds):
             for connections in CONNECTIONS:

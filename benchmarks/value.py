@@ -9,7 +9,8 @@ question stay together) and their samples shuffled. Every rule's threshold, and 
 price, is the one that draws fewest samples on the first half among those whose accuracy there is at
 least that of the vote of all samples less .2 points. The second half is evaluated once. ``value``
 learns its table on the first half as well: ``value`` for the payoff ``right``, ``value agree``
-without labels for ``agree`` (both prices are chosen by accuracy).
+without labels for ``agree`` (both prices are chosen by accuracy). With log-probabilities it answers
+by the vote it was learnt for, as CGES does by its own.
 
 The opponents: a fixed number of samples, and the stop rules of AdaptiveConsistency, scorio and
 its-hub as these packages decide them (``value_opponents.py`` says how, what is left out, and how
@@ -43,11 +44,12 @@ from poise.pools import Labelled, read_pools
 from poise.replay.shuffling import renumbered
 from poise.signals import Evidence, compute
 from poise.types import Sample
+from poise.votes import Majority, Vote
 
 OWN = Path(__file__).parent / "pools" / "arithmetic_fit.jsonl.gz"
 MARGIN = 0.002
 FIT_ORDERS, TEST_ORDERS = 20, 10
-PRICES = np.geomspace(3e-5, 0.3, 36)
+PRICES = np.geomspace(3e-5, 0.3, 80)
 BOOTSTRAPS = 4000
 PACKAGES = ("fixed", "AC", "scorio", "its-hub")
 DEFAULT = "AC beta at .95"
@@ -200,11 +202,23 @@ def shuffled(pool: Data, chosen: np.ndarray, orders: int, rng: np.random.Generat
     )
 
 
-def own(rule: StopRule, signal: str, half: Half) -> Played:
-    """A rule of Poise, which answers with the leader."""
-    values = {signal: half.looks.values} if rule.needs else None
+def own(rule: StopRule, vote: Vote, half: Half) -> Played:
+    """A rule of Poise, which answers by a vote."""
+    values = dict.fromkeys(rule.needs, half.looks.values)
     stops = rule.stops(half.rows, values)
-    return stops, half.correct[np.arange(len(stops)), stops - 1]
+    right = half.correct if not vote.needs else half.graded(elected(vote, half))
+    return stops, right[np.arange(len(stops)), stops - 1]
+
+
+def elected(vote: Vote, half: Half) -> np.ndarray:
+    """(q * o, N) the winner after each sample."""
+    if repr(vote) not in half.looks.kept:
+        rows, values = half.rows, dict.fromkeys(vote.needs, half.looks.values)
+        after = [
+            vote.elect_all(rows, np.full(len(rows), n + 1), values) for n in range(rows.shape[1])
+        ]
+        half.looks.kept[repr(vote)] = np.stack(after, axis=1)
+    return half.looks.kept[repr(vote)]
 
 
 def theirs(opponent: Opponent, threshold: float, half: Half) -> Played:
@@ -218,7 +232,7 @@ def theirs(opponent: Opponent, threshold: float, half: Half) -> Played:
 def tuned(candidates: Sequence[Candidate], half: Half) -> Candidate:
     """The one that draws fewest samples among those that are accurate enough on ``half``."""
     target = half.correct[:, -1].mean() - MARGIN
-    best: Candidate = partial(own, Fixed(half.codes.shape[2]), "")
+    best: Candidate = partial(own, Fixed(half.codes.shape[2]), Majority())
     fewest = float(half.codes.shape[2])
     for candidate in candidates:
         stops, right = candidate(half)
@@ -234,10 +248,10 @@ def candidates_of(half: Half) -> dict[str, list[Candidate]]:
     agree = learn(half.codes, None, half.values, objective="agree", signal=signal)
     against = opponents(size, confidence=half.values is not None)
     return {
-        "fixed": [partial(own, Fixed(n), "") for n in range(1, size + 1)],
+        "fixed": [partial(own, Fixed(n), Majority()) for n in range(1, size + 1)],
         **{one.name: [partial(theirs, one, at) for at in one.thresholds] for one in against},
-        "value": [partial(own, right.rule(price), signal) for price in PRICES],
-        "value agree": [partial(own, agree.rule(price), signal) for price in PRICES],
+        "value": [partial(own, right.rule(price), right.vote) for price in PRICES],
+        "value agree": [partial(own, agree.rule(price), agree.vote) for price in PRICES],
     }
 
 
@@ -251,7 +265,10 @@ def measured(pool: Data, seeds: int, name: str) -> tuple[dict[str, Tally], np.nd
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
         first, second = halves(pool, (FIT_ORDERS, TEST_ORDERS), rng)
         rules = {label: tuned(listed, first) for label, listed in candidates_of(first).items()}
-        rules |= {"all": partial(own, Fixed(size), ""), DEFAULT: partial(theirs, default, 0.95)}
+        rules |= {
+            "all": partial(own, Fixed(size), Majority()),
+            DEFAULT: partial(theirs, default, 0.95),
+        }
         times += np.bincount(second.group, minlength=len(times))
         shape = second.codes.shape[:2]
         for label, rule in rules.items():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from poise.errors import UsageError
 from poise.policies.value import Value
-from poise.policies.value_plan import FUTILE, SURE, encoded, plan
+from poise.policies.value_plan import encoded, plan
 from poise.policies.value_process import COMPONENTS, PRIOR, analytic, components
 from poise.policies.value_states import space, walk
 from poise.types import Draw, Stop, StopReason
@@ -74,7 +74,7 @@ def test_the_induction_is_plain_recursion_over_the_models_own_chances(price, rou
         if not k:
             return {place: 1.0}
         found: dict[int, float] = {}
-        layer = process.states.layers[n]
+        layer = known.states.layers[n]
         some = known.mixed(n, np.array(PRIOR))[place]
         for kind, chance in enumerate(some):
             if chance > 0:
@@ -90,14 +90,14 @@ def test_the_induction_is_plain_recursion_over_the_models_own_chances(price, rou
             + sum(chance * cost(n + k, end) for end, chance in after(n, place, k).items())
             for k in range(1, 6 - n)
         ]  # fmt: skip
-        return min([*courses, process.loss[n][place, 0]] if n else courses)
+        return min([*courses, process.loss[n][place]] if n else courses)
 
     assert plan(process, price, round_price).cost == pytest.approx(cost(0, 0), abs=1e-12)
 
 
 def test_the_chances_of_what_comes_next_sum_to_one_in_every_state():
     for step, following in zip(analytic(9).steps, space(9).layers[1:], strict=True):
-        ones = step.expected(np.ones((len(following), 1)))
+        ones = step.expected(np.ones(len(following)))
         assert np.allclose(ones, 1, atol=1e-12)
 
 
@@ -187,50 +187,9 @@ def test_the_array_form_stops_where_decide_does(labels, price, dear):
     assert rule.stops(np.array([ids])).tolist() == [min([*stops, len(ids)])]
 
 
-def with_table(**given):
-    states = space(4)
-    codes = np.full((states.size, 4), SURE, np.uint8)
-    codes[:, 0] = codes[:, 2] = 1
-    codes[:, 3] = FUTILE
-    return Value(0.1, 0.0, 4, "logprob", (-2.0, -1.0), encoded(codes), **given)
-
-
 @pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ((-3.0,), Stop(StopReason.SURE)),
-        ((-1.5,), Draw(1)),
-        ((-0.5,), Stop(StopReason.FUTILE)),
-        ((-1.0,), Stop(StopReason.FUTILE)),
-        ((None,), Draw(1)),
-        ((-3.0, -0.5), Draw(1)),
-        ((-3.0, None), Stop(StopReason.SURE)),
-    ],
+    "rule", [Value(), Value(0.01, 0.1, 7), Value(max_samples=5).written()], ids=repr
 )
-def test_a_signal_is_read_as_the_mean_over_the_leaders_samples(values, expected):
-    rule = with_table()
-    assert rule.needs == ("logprob",)
-    state = state_of([0] * len(values), {"logprob": values})
-    assert rule.decide(state) == expected
-    array = np.array([[np.nan if v is None else v for v in values] + [np.nan]])
-    stopped = rule.stops(np.zeros(array.shape, np.int64), {"logprob": array})[0] <= len(values)
-    assert stopped == isinstance(expected, Stop) or len(values) == 2
-
-
-def test_both_forms_agree_with_a_signal_too():
-    rng, rule = np.random.default_rng(3), with_table()
-    table = np.array([numbered(row) for row in rng.choice([-1, 0, 0, 1, 2], (200, 4))])
-    values = np.where(rng.random(table.shape) < 0.2, np.nan, rng.normal(-1.5, 1, table.shape))
-    for row, value, n in zip(table, values, rule.stops(table, {"logprob": values}), strict=True):
-        given = [None if np.isnan(x) else float(x) for x in value]
-        walked = [
-            isinstance(rule.decide(state_of(row[:k], {"logprob": tuple(given[:k])})), Stop)
-            for k in range(1, 5)
-        ]
-        assert walked.index(True) + 1 == n
-
-
-@pytest.mark.parametrize("rule", [Value(), Value(0.01, 0.1, 7), with_table()], ids=repr)
 def test_a_rule_is_a_value_that_json_carries(rule):
     again = Value(**json.loads(json.dumps(asdict(rule))))
     assert again == rule
@@ -249,7 +208,7 @@ def test_a_rule_is_a_value_that_json_carries(rule):
         ({"max_samples": 0}, "max_samples"),
         ({"signal": "logprob"}, "fit it"),
         ({"edges": (1.0,)}, "edges"),
-        ({"signal": "logprob", "table": "x", "edges": (1.0, 1.0)}, "rising"),
+        ({"rivals": (1.0,)}, "edges"),
         ({"table": "no table"}, "table"),
         ({"table": encoded(np.zeros(3, np.uint8))}, "3 cells"),
     ],
@@ -257,10 +216,3 @@ def test_a_rule_is_a_value_that_json_carries(rule):
 def test_parameters_that_make_no_sense_are_refused(given, match):
     with pytest.raises(UsageError, match=match):
         Value(**given)
-
-
-def test_a_missing_signal_is_named():
-    with pytest.raises(UsageError, match="logprob"):
-        with_table().stops(np.zeros((2, 3), np.int64))
-    with pytest.raises(UsageError, match="logprob"):
-        with_table().decide(state_of([0]))

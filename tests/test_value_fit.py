@@ -78,33 +78,10 @@ def test_where_no_answer_is_ever_right_it_gives_up_as_futile():
     assert len(ids) < 8
 
 
-def test_chances_sum_to_one_in_every_cell_with_a_signal_too():
-    codes, right = SMALL
-    values = np.random.default_rng(0).normal(size=codes.shape)
-    values[::7] = np.nan
-    process = learn(codes, right, values, signal="logprob").process
-    for step, following in zip(process.steps, process.states.layers[1:], strict=True):
-        ones = step.expected(np.ones((len(following), process.loss[0].shape[1])))
-        assert np.allclose(ones, 1, atol=1e-12)
-
-
-def test_a_signal_that_tells_right_from_wrong_saves_samples():
-    codes, right = drawn(800, 3, seed=5)
-    rng = np.random.default_rng(6)
-    there = np.take_along_axis(right, codes, axis=2)
-    values = rng.normal(there * 2.0, 1.0)
-    price = 0.02
-    plain = learn(codes, right).rule(price)
-    told = learn(codes, right, values, signal="logprob").rule(price)
-    assert told.needs == ("logprob",)
-    rows, read = codes.reshape(-1, 6), values.reshape(-1, 6)
-
-    def net(stops):
-        leaders = [int(np.bincount(row[:n]).argmax()) for row, n in zip(rows, stops, strict=True)]
-        correct = right.reshape(-1, 6)[np.arange(len(rows)), leaders]
-        return correct.mean() - price * stops.mean()
-
-    assert net(told.stops(rows, {"logprob": read})) > net(plain.stops(rows))
+def test_chances_sum_to_one_in_every_state():
+    process = learn(*SMALL).process
+    for step, following in zip(process.steps, process.loss[1:], strict=True):
+        assert np.allclose(step.expected(np.ones(len(following))), 1, atol=1e-12)
 
 
 def test_the_same_pools_give_the_same_rule():
@@ -130,7 +107,6 @@ def test_unreadable_samples_are_learnt_from_and_waited_out():
         (UsageError, "signal", SMALL, {"signal": "logprob"}),
         (UsageError, "64", (np.zeros((3, 1, 65), np.int64),), {"objective": "agree"}),
         (InputError, "no grade", (SMALL[0], np.full_like(SMALL[1], -1)), {}),
-        (InputError, "no value", (*SMALL, np.full(SMALL[0].shape, np.nan)), {"signal": "x"}),
     ],
 )
 def test_what_cannot_be_learnt_from_is_refused(error, match, arrays, given):
@@ -145,4 +121,5 @@ def test_at_no_price_agree_stops_only_where_nothing_can_change():
     for ids, n in zip(rows[:300], rule.stops(rows[:300]), strict=True):
         votes = np.bincount(ids[:n], minlength=2)
         first, second = sorted(votes, reverse=True)[:2]
-        assert n == 6 or second + (6 - n) < first + (second == 0)
+        # Of level answers the one seen first leads.
+        assert n == 6 or second + (6 - n) < first + (votes.argmax() == 0)

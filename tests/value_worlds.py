@@ -53,7 +53,8 @@ def payoff(objective, labels, n):
 def cell(ids):
     """What the value rule sees of a sequence of clusters."""
     counts = sorted((ids.count(one) for one in set(ids) - {-1}), reverse=True)
-    return (len(ids), *(*counts, 0, 0)[:2], min(len(counts), 3))
+    late = int((leader(ids) or 0) > 0)
+    return (len(ids), *(*counts, 0, 0)[:2], min(len(counts), 3), late)
 
 
 def best_value(objective, price):
@@ -134,3 +135,82 @@ def drawn(questions, orders, seed):
             for label, cluster in zip(shuffled, codes[question, order], strict=True):
                 right[question, order, cluster] = label == 0
     return codes, right
+
+
+TOLD = {True: (0.8, 0.2), False: (0.3, 0.7)}
+"""Probabilities that a sample, right or wrong, is told with each of ``LEVELS``."""
+
+LEVELS = (0.9, 0.2)
+
+FEW = 4
+"""Samples of a question where each carries a signal."""
+
+
+def told_sequences():
+    """Every sequence of ids and levels of the world, with its probability and the right id."""
+    for labels in itertools.product(range(3), repeat=FEW):
+        plain = sum(
+            share * np.prod([answers[label] for label in labels])
+            for share, answers in KINDS_OF_QUESTION
+        )
+        ids = tuple(numbered(labels))
+        right = ids[labels.index(0)] if 0 in labels else None
+        for which in itertools.product(range(2), repeat=FEW):
+            told = np.prod([TOLD[label == 0][w] for label, w in zip(labels, which, strict=True)])
+            yield ids, tuple(LEVELS[w] for w in which), float(plain * told), right
+
+
+def best_with_signal(vote, price):
+    """The largest expected payoff less price of any rule that sees ids and levels."""
+    weight: dict[tuple, float] = {}
+    worth: dict[tuple, float] = {}
+    for ids, levels, chance, right in told_sequences():
+        for n in range(1, FEW + 1):
+            seen = tuple(zip(ids[:n], levels[:n], strict=True))
+            weight[seen] = weight.get(seen, 0.0) + chance
+            if seen not in worth:
+                worth[seen] = 0.0
+            state = state_of(ids[:n], {"p_true": levels[:n]})
+            worth[seen] += chance * (vote.elect(state) == right)
+
+    def value(history):
+        nexts = [(k, level) for k in range(3) for level in LEVELS]
+        longer = [one for pair in nexts if (one := (*history, pair)) in weight]
+        going = sum(value(one) for one in longer) - price * weight.get(history, 1.0)
+        if not history:
+            return going
+        return worth[history] if len(history) == FEW else max(worth[history], going)
+
+    return value(())
+
+
+def value_with_signal(rule, vote, price):
+    """Expected payoff less price of a rule that answers by ``vote``, exactly."""
+    known = list(told_sequences())
+    rows = np.array([ids for ids, _, _, _ in known])
+    values = {"p_true": np.array([levels for _, levels, _, _ in known])}
+    stops = rule.stops(rows, values)
+    won = vote.elect_all(rows, stops, values)
+    return sum(
+        chance * ((elected == right) - price * n)
+        for (_, _, chance, right), elected, n in zip(known, won, stops, strict=True)
+    )
+
+
+def drawn_with_signal(questions, orders, seed):
+    """Codes, grades and values (questions, orders, FEW): shuffled orders of each question."""
+    rng = np.random.default_rng(seed)
+    shares, answers = zip(*KINDS_OF_QUESTION, strict=True)
+    kind = rng.choice(len(shares), questions, p=shares)
+    codes = np.empty((questions, orders, FEW), np.int64)
+    right, values = np.full(codes.shape, -1), np.empty(codes.shape)
+    for question in range(questions):
+        labels = rng.choice(3, FEW, p=answers[kind[question]])
+        levels = [rng.choice(LEVELS, p=TOLD[label == 0]) for label in labels.tolist()]
+        for order in range(orders):
+            places = rng.permutation(FEW)
+            codes[question, order] = numbered(labels[places])
+            values[question, order] = np.array(levels)[places]
+            for label, cluster in zip(labels[places], codes[question, order], strict=True):
+                right[question, order, cluster] = label == 0
+    return codes, right, values

@@ -23,7 +23,6 @@ from poise.columns import FloatArray
 from poise.errors import UsageError
 from poise.policies.running import IntArray
 from poise.policies.value_process import Process
-from poise.policies.value_states import Layer, Space
 
 __all__ = ["FUTILE", "SURE", "Codes", "Plan", "decoded", "encoded", "plan"]
 
@@ -39,7 +38,7 @@ Codes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``codes`` (states, q): what to do in each cell. ``cost``: V at the start.
+    """``codes``: what to do in each cell, layer by layer. ``cost``: V at the start.
 
     The last layer stops, whatever its codes say about why.
     """
@@ -55,7 +54,7 @@ def plan(process: Process, price: float, round_price: float = 0.0) -> Plan:
     asks at once for as many as must come before any stop. At the start it always draws: an answer
     is wanted.
     """
-    last = process.states.max_samples
+    last = process.max_samples
     reason = [np.where(payoff < LIKELY, FUTILE, SURE) for payoff in process.payoff]
     codes = [reason[-1]]
     worth = process.loss[-1]
@@ -66,30 +65,21 @@ def plan(process: Process, price: float, round_price: float = 0.0) -> Plan:
         courses = np.stack([round_price + (k + 1) * price + one for k, one in enumerate(ahead)])
         draw, going = courses.argmin(axis=0) + 1, courses.min(axis=0)
         stop = (process.loss[n] <= going) & (n > 0)
-        away = _away(process.states.layers[n], away, stop)
+        away = np.where(stop, 0, 1 + process.steps[n].soonest(away))
         if round_price == 0:
             draw = away
         worth = np.where(stop, process.loss[n], going)
         codes.append(np.where(stop, reason[n], draw))
     flat = np.concatenate(codes[::-1]).astype(np.uint8)
-    return Plan(flat, float(worth[0, 0]))
+    return Plan(flat, float(worth[0]))
 
 
 def _ahead(
     process: Process, n: int, worth: FloatArray, ahead: list[FloatArray], *, deep: bool
 ) -> list[FloatArray]:
-    """E V after 1, 2, … more samples, (s, q) each; one only unless ``deep``."""
+    """E V after 1, 2, … more samples, (c,) each; one only unless ``deep``."""
     following = [worth, *ahead] if deep else [worth]
     return [process.steps[n].expected(one) for one in following]
-
-
-def _away(layer: Layer, following: IntArray, stop: npt.NDArray[np.bool_]) -> IntArray:
-    """(s, q) the fewest samples to a cell that stops, whichever buckets come."""
-    soonest = following.min(axis=1)
-    by_kind = np.where(layer.next >= 0, soonest[layer.next], np.iinfo(np.int64).max)
-    onward = 1 + by_kind.min(axis=1)
-    found: IntArray = np.where(stop, 0, onward[:, None])
-    return found
 
 
 def encoded(codes: Codes) -> str:
@@ -97,15 +87,15 @@ def encoded(codes: Codes) -> str:
     return base64.b85encode(zlib.compress(codes.tobytes(), 9)).decode()
 
 
-def decoded(table: str, states: Space, buckets: int) -> Codes:
-    """Inverse of ``encoded``, (states, buckets). Raises UsageError for any other text."""
+def decoded(table: str, cells: int) -> Codes:
+    """Inverse of ``encoded``, (cells,). Raises UsageError for any other text."""
     try:
         flat = zlib.decompress(base64.b85decode(table))
     except (ValueError, binascii.Error, zlib.error):
         raise UsageError("table: not the text of a value rule's decisions; fit it again") from None
-    if len(flat) != states.size * buckets:
+    if len(flat) != cells:
         raise UsageError(
-            f"table: decisions for {len(flat)} cells, not for the {states.size * buckets} of "
-            f"max_samples={states.max_samples} and {buckets} buckets; fit it again"
+            f"table: decisions for {len(flat)} cells, not for the {cells} that max_samples and "
+            "the edges make; fit it again"
         )
-    return np.frombuffer(flat, np.uint8).reshape(states.size, buckets)
+    return np.frombuffer(flat, np.uint8)

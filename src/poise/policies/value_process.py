@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 
@@ -27,6 +28,7 @@ __all__ = [
     "Components",
     "Process",
     "Step",
+    "VotesStep",
     "analytic",
     "components",
     "overtaken",
@@ -55,7 +57,7 @@ pools named in ``docs/value.md``."""
 class Components:
     """All components on the states up to ``states.max_samples``.
 
-    ``chance[n]`` (s, 6, c): what the next sample is, by ``KINDS``; ``reach[n]`` (s, c): probability
+    ``chance[n]`` (s, 7, c): what the next sample is, by ``KINDS``; ``reach[n]`` (s, c): probability
     of being in the state after n samples.
     """
 
@@ -64,7 +66,7 @@ class Components:
     reach: tuple[FloatArray, ...]
 
     def mixed(self, n: int, weights: FloatArray) -> FloatArray:
-        """(s, 6) what the next sample is, where components weigh ``weights`` (c,) at the start."""
+        """(s, 7) what the next sample is, where components weigh ``weights`` (c,) at the start."""
         weighed = self.reach[n] * weights
         total = weighed.sum(axis=1, keepdims=True)
         weighed = np.where(total > 0, weighed / np.where(total > 0, total, 1.0), weights)
@@ -88,7 +90,7 @@ def components(max_samples: int) -> Components:
 
 
 def _chance(layer: Layer) -> FloatArray:
-    """(s, 6, c). What a state leaves open is set to its expectation: see ``docs/value.md``."""
+    """(s, 7, c). What a state leaves open is set to its expectation: see ``docs/value.md``."""
     alpha, theta, rho = (np.array(column) for column in zip(*COMPONENTS, strict=True))
     a, b, d = (
         column[:, None].astype(np.float64)
@@ -102,69 +104,84 @@ def _chance(layer: Layer) -> FloatArray:
     # A vote for another answer makes it runner-up if that one had as many votes as the runner-up.
     level = (third >= b) / np.maximum(b, 1)
     other = np.maximum(third - alpha * answers, 0)
+    # Where the leader is not the very first answer, the runner-up is by its share of the others.
+    first = np.where(layer.next[:, 5, None] >= 0, b / np.maximum(b + third, 1), 0.0)
+    runner_up = np.where(b > 0, b - alpha, 0.0)
     parts = [
         np.where(a > 0, a - alpha, 0.0),
-        np.where(b > 0, b - alpha, 0.0),
+        runner_up * (1 - first),
         other * (1 - level),
         other * level,
         np.where(a > 0, np.maximum(theta + alpha * distinct, 0.0), 1.0),
+        runner_up * first,
     ]
-    votes = np.stack(parts, axis=1) * (layer.next[:, :5] >= 0)[:, :, None]
+    votes = np.stack(parts, axis=1) * (layer.next[:, :6] >= 0)[:, :, None]
     votes /= votes.sum(axis=1, keepdims=True)
     unread = np.broadcast_to(rho, (len(layer), 1, len(COMPONENTS)))
     return np.concatenate([votes * (1 - rho), unread], axis=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """From the cells (state, bucket) of one layer to those of the next.
+class Step(Protocol):
+    """From the cells of one layer, c of them, to the d of the next."""
 
-    The analytic part: ``chance`` (s, 6, q) of each kind of sample, after which the bucket moves by
-    ``voted`` (q, q) where the leader got the vote, by ``changed`` (q, q) where another answer
-    leads, and else stays. The counted part: ``share[i]`` from cell ``source[i]`` to ``target[i]``,
-    numbered state by state. Both together sum to one from every cell.
+    def expected(self, following: FloatArray) -> FloatArray:
+        """(c,) mean of ``following`` (d,), values of the next layer's cells, one sample on."""
+
+    def soonest(self, following: IntArray) -> IntArray:
+        """(c,) least of ``following`` (d,) over all cells that one sample may lead to."""
+
+
+@dataclass(frozen=True, slots=True)
+class VotesStep:
+    """A step between states of votes.
+
+    The analytic part: ``chance`` (s, 7) of each kind of sample. The counted part: ``share[i]`` from
+    state ``source[i]`` to ``target[i]``. Both together sum to one from every state.
     """
 
     layer: Layer
     chance: FloatArray
-    voted: FloatArray
-    changed: FloatArray
     source: IntArray
     target: IntArray
     share: FloatArray
 
     def expected(self, following: FloatArray) -> FloatArray:
-        """(s, q) mean of ``following`` (t, q), values of the next layer's cells, one sample on."""
-        voted, changed = following @ self.voted.T, following @ self.changed.T
-        total = np.zeros(self.chance.shape[::2])
-        for kind in range(self.chance.shape[1]):
-            place, change = self.layer.next[:, kind], self.layer.change[:, kind, None]
-            same = voted if kind == 0 else following
-            total += self.chance[:, kind] * ((1 - change) * same[place] + change * changed[place])
-        counted = np.bincount(self.source, self.share * following.ravel()[self.target], total.size)
-        return total + counted.reshape(total.shape)
+        """As in ``Step``."""
+        modelled = (self.chance * following[self.layer.next]).sum(axis=1)
+        counted = self.share * following[self.target]
+        total: FloatArray = modelled + np.bincount(self.source, counted, len(modelled))
+        return total
+
+    def soonest(self, following: IntArray) -> IntArray:
+        """As in ``Step``."""
+        never = np.iinfo(np.int64).max
+        least: IntArray = np.where(self.layer.next >= 0, following[self.layer.next], never).min(1)
+        return least
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
     """What is known or learnt of one kind of question: enough to plan.
 
-    ``steps[n]`` leads from layer n to n + 1. ``loss[n]`` (s, q): the expected payoff given up by
-    stopping there instead of drawing all ``states.max_samples``; 0 in the last layer, below 0
-    where more samples do harm. ``payoff[n]`` (s, q): the expected payoff of stopping there. q
-    buckets of a signal: 0 where it has no value, then from low to high.
+    ``steps[n]`` leads from layer n to n + 1. ``loss[n]`` (c,): the expected payoff given up by
+    stopping in each cell there instead of drawing all samples; 0 in the last layer, below 0 where
+    more samples do harm. ``payoff[n]`` (c,): the expected payoff of stopping there.
     """
 
-    states: Space
     steps: tuple[Step, ...]
     loss: tuple[FloatArray, ...]
     payoff: tuple[FloatArray, ...]
+
+    @property
+    def max_samples(self) -> int:
+        """Samples after which nothing is left to decide."""
+        return len(self.steps)
 
 
 def overtaken(known: Components, chances: tuple[FloatArray, ...]) -> tuple[FloatArray, ...]:
     """(s,) for each layer: the probability that another answer leads after all samples.
 
-    ``chances[n]`` (s, 6). 0 exactly where no other can. The runner-up's own chance to lead is
+    ``chances[n]`` (s, 7). 0 exactly where no other can. The runner-up's own chance to lead is
     followed beside it; one that fell to third is taken to have none.
     """
     layers = known.states.layers
@@ -179,10 +196,7 @@ def overtaken(known: Components, chances: tuple[FloatArray, ...]) -> tuple[Float
         lost[:, 4] = np.where(layer.leader == 0, 1.0, lose_next[:, 4])
         risen[:, 3] = 0.0
         risen[:, 4] = np.where(layer.runner_up == 0, 0.0, rise_next[:, 4])
-        left = known.states.max_samples - layer.n
-        # A leader without a rival was seen first, and wins a draw.
-        settled = (layer.runner_up == 0) & (layer.leader > 0) & (left <= layer.leader)
-        lose = np.where(settled, 0.0, (chance * lost).sum(axis=1))
+        lose = (chance * lost).sum(axis=1)
         rise = (chance * risen).sum(axis=1)
         found.append(lose)
     return tuple(reversed(found))
@@ -194,10 +208,10 @@ def analytic(max_samples: int) -> Process:
     known = components(max_samples)
     weights = np.array(PRIOR)
     chances = tuple(known.mixed(n, weights) for n in range(max_samples))
-    loss = tuple(lose[:, None] for lose in overtaken(known, chances))
-    nothing, one = np.zeros(0, np.int64), np.ones((1, 1))
+    loss = overtaken(known, chances)
+    nothing = np.zeros(0, np.int64)
     steps = tuple(
-        Step(layer, chance[:, :, None], one, one, nothing, nothing, np.zeros(0))
+        VotesStep(layer, chance, nothing, nothing, np.zeros(0))
         for layer, chance in zip(known.states.layers, chances, strict=False)
     )
-    return Process(known.states, steps, loss, tuple(1 - one for one in loss))
+    return Process(steps, loss, tuple(1 - one for one in loss))

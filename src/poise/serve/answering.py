@@ -23,22 +23,21 @@ from poise.dispatch import bounds
 from poise.errors import CapReached
 from poise.further import Further, draw_further
 from poise.ledger import Ledger
-from poise.serve.aliases import Aliases, Served
+from poise.serve.aliases import Aliases
 from poise.serve.background import Background
 from poise.serve.budgets import Budgets, Share
 from poise.serve.keys import Caller
-from poise.serve.listening import Listen, Overheard
+from poise.serve.listening import Listen
 from poise.serve.metrics import Metrics
-from poise.serve.optional_calls import OptionalCalls
 from poise.serve.planning import Plan, plan
 from poise.serve.recording import audit_row, decision_row
 from poise.serve.refusals import Refusal, refusal
 from poise.serve.replies import Answered, Choice
-from poise.serve.wire import STRUCTURED, Asked
+from poise.serve.wire import Asked
 from poise.solve import Setting, solve
 from poise.spend import Limits
 from poise.store import Amounts, Decision, Store
-from poise.types import Backend, Result, Sample, StopReason
+from poise.types import Result, Sample, StopReason
 
 __all__ = ["PREFIX", "Answering"]
 
@@ -70,7 +69,7 @@ class Answering:
         Raises Refusal where there is no answer to give.
         """
         served = self.aliases.find(asked.model)
-        planned = self.plan(asked, served, listen)
+        planned = plan(asked, served, self.serve.caps, listen)
         ledger, share = await self._ledger(planned, caller)
         started = time.time()
         try:
@@ -105,17 +104,6 @@ class Answering:
             self.metrics.of(served.name).spent(result.spend)
             raise self._no_sample(planned, caller, result) from result.error
         return replace(answered, recorded=recorded, record_problem=problem)
-
-    def plan(self, asked: Asked, served: Served, listen: Listen | None = None) -> Plan:
-        """What will be done for ``asked``. Raises Refusal."""
-
-        def wrap(backend: Backend) -> Backend:
-            form = asked.decoding.get("response_format")
-            if asked.tools and (form is None or form["type"] not in STRUCTURED):
-                backend = OptionalCalls(backend)
-            return backend if listen is None else Overheard(backend, listen)
-
-        return plan(asked, served, self.serve.caps, wrap)
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -202,11 +190,10 @@ class Answering:
 
     async def _shadow(self, planned: Plan, caller: Caller, plain: Decision) -> None:
         """What the alias would have answered, recorded beside the plain reply."""
-        arm = replace(planned.arm, backend=planned.served.upstreams.view())
+        planned = planned.afresh()
         limits = planned.limits
         setting = Setting(planned.seed, limits, logprobs=planned.logprobs, profile=planned.profile)
-        result = await solve(planned.question, arm, planned.whole, setting)
-        planned = replace(planned, arm=arm)
+        result = await solve(planned.question, planned.arm, planned.whole, setting)
         row = decision_row(
             planned,
             result,
@@ -223,11 +210,10 @@ class Answering:
     async def _audit(self, planned: Plan, live: Decision, result: Result) -> None:
         """The same question drawn on to the cap, recorded beside the decision."""
         left = _most_samples(planned) - len(result.samples)
-        arm = replace(planned.arm, backend=planned.served.upstreams.view())
         # The caller's key pays for none of it; what one request may take it may not pass either.
         ledger = Ledger(replace(planned.limits, max_seconds=None), planned.served.price)
         ledger.absorb(result.spend)
-        further = await _further(replace(planned, arm=arm), left, result.samples, ledger)
+        further = await _further(planned.afresh(), left, result.samples, ledger)
         await self._record(audit_row(live, uuid.uuid4().hex, result, further))
         self.metrics.of(planned.served.name).behind("audit", further.spend)
 

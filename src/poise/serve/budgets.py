@@ -285,6 +285,7 @@ class _Account:
             beyond = self.leased[cap] - used - keep
             if beyond > DUST and (beyond >= keep or not self._under_way):
                 self.leased[cap] -= beyond
+                self._dry.pop(cap, None)  # the store will have that much
                 spare[cap] = beyond
         return spare
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,9 +17,11 @@ from poise.errors import UsageError
 from poise.policies import Abstain, Fixed, Policy, parse_policy
 from poise.profile import Profile
 from poise.serve.aliases import Served
+from poise.serve.listening import Listen, Overheard
+from poise.serve.optional_calls import OptionalCalls
 from poise.serve.options import Options
 from poise.serve.refusals import Refusal
-from poise.serve.wire import Asked
+from poise.serve.wire import STRUCTURED, Asked
 from poise.spend import Limits
 from poise.types import Arm, Backend, Kind, Question
 
@@ -38,7 +39,8 @@ class Plan:
     """What will be done for one request.
 
     ``whole`` is the policy that the alias stands for, also where ``policy``, which answers, is
-    another one (shadow). ``limits`` cap everything the request spends, further choices included.
+    another one (shadow). ``optional_calls``: a reply may call tools or not. ``limits`` cap
+    everything the request spends, further choices included.
     """
 
     served: Served
@@ -51,6 +53,12 @@ class Plan:
     seed: int
     logprobs: int | None
     n: int
+    optional_calls: bool
+
+    def afresh(self) -> Plan:
+        """The same for work behind the reply: on a back-end of its own that nobody listens to."""
+        backend = _backend(self.served, optional_calls=self.optional_calls)
+        return replace(self, arm=replace(self.arm, backend=backend))
 
     @property
     def shadow(self) -> bool:
@@ -62,9 +70,9 @@ def plan(
     asked: Asked,
     served: Served,
     caps: Caps,
-    wrap: Callable[[Backend], Backend] = lambda backend: backend,
+    listen: Listen | None = None,
 ) -> Plan:
-    """The plan for one request; ``wrap`` puts what listens around the back-end.
+    """The plan for one request; ``listen`` hears the first sample as it is generated.
 
     Raises Refusal for options that contradict each other or the configuration.
     """
@@ -76,7 +84,12 @@ def plan(
     question = Question(_name(messages), messages, kind, options.options)
     shadow = served.settings.mode == "shadow"
     decoding = _decoding(asked, served, kind)
-    arm = Arm(wrap(served.upstreams.view()), decoding, served.prompt, served.price)
+    form = asked.decoding.get("response_format")
+    optional_calls = asked.tools and (form is None or form["type"] not in STRUCTURED)
+    backend = _backend(served, optional_calls=optional_calls)
+    if listen is not None:
+        backend = Overheard(backend, listen)
+    arm = Arm(backend, decoding, served.prompt, served.price)
     return Plan(
         served=served,
         question=question,
@@ -88,7 +101,13 @@ def plan(
         seed=random.getrandbits(31) if asked.seed is None else asked.seed,
         logprobs=asked.logprobs,
         n=asked.n,
+        optional_calls=optional_calls,
     )
+
+
+def _backend(served: Served, *, optional_calls: bool) -> Backend:
+    view: Backend = served.upstreams.view()
+    return OptionalCalls(view) if optional_calls else view
 
 
 def _kind(asked: Asked, served: Served) -> Kind | None:
