@@ -54,7 +54,7 @@ pools: $(VENV)/.user  ## draw the project's own pools again on the embedded mode
 	sh benchmarks/pools/draw.sh
 
 profile: $(VENV)/.user  ## fit the embedded model's profile again
-	$(BIN)/poise fit benchmarks/pools/arithmetic_fit.jsonl.gz --policy beta:threshold=0.95,max_samples=16 \
+	$(BIN)/poise fit benchmarks/pools/arithmetic_fit.jsonl.gz --policy value:price=0.002,round_price=0.006,max_samples=16 \
 		--others benchmarks/pools/words.jsonl.gz --others benchmarks/pools/facts.jsonl.gz \
 		--config benchmarks/pools/segments.toml --note "Graded arithmetic; make profile" \
 		-o src/poise/profiles/smollm2_number.json --overwrite

@@ -100,6 +100,7 @@ HEAVY = {
 HOMES = {
     **dict.fromkeys(("fastapi", "starlette", "uvicorn", "prometheus_client"), "serve"),
     "sqlalchemy": "store",
+    **dict.fromkeys(("torch", "transformers", "peft", "trl", "datasets"), "train"),
 }
 """Optional packages with a package of ours to themselves, which may load them on import."""
 

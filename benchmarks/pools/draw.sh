@@ -21,7 +21,23 @@ questions arithmetic_fit.questions.jsonl arithmetic --part fit -n 1200 --seed 20
 questions arithmetic_test.questions.jsonl arithmetic --part test -n 600 --seed 20261122
 questions words.questions.jsonl words -n 210 --seed 20261122
 questions facts.questions.jsonl facts -n 200 --seed 20261122
+# 400 of what a longer held-out part has beyond the 600.
+[ -e "$out/arithmetic_fresh.questions.jsonl" ] || {
+    questions arithmetic_more.questions.jsonl arithmetic --part test -n 1500 --seed 20261122
+    "$bin/python" - "$out" <<'END'
+import json, pathlib, random, sys
+out = pathlib.Path(sys.argv[1])
+rows = {name: [json.loads(line) for line in (out / f"arithmetic_{name}.questions.jsonl").open()]
+        for name in ("test", "more")}
+known = {row["question"] for row in rows["test"]}
+fresh = [row for row in rows["more"] if row["question"] not in known]
+random.Random(4).shuffle(fresh)
+lines = [json.dumps(row) + "\n" for row in fresh[:400]]
+(out / "arithmetic_fresh.questions.jsonl").write_text("".join(lines))
+END
+}
 pool arithmetic_fit 1
 pool words 3
 pool facts 4
 pool arithmetic_test 2
+pool arithmetic_fresh 5

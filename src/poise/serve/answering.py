@@ -95,11 +95,11 @@ class Answering:
         )
         audited = self._is_audited(planned, result)
         row = self._row(planned, result, caller, started, audited=audited)
+        if audited and not self.background.spawn(self._audit(planned, row, result)):
+            row = self._row(planned, result, caller, started, audited=False)
         recorded, problem = await self._record(row)
         if self.store is not None and result.samples and planned.shadow:
             self.background.spawn(self._shadow(planned, caller, row))
-        if audited:
-            self.background.spawn(self._audit(planned, row, result))
         if not result.samples:
             self.metrics.of(served.name).spent(result.spend)
             raise self._no_sample(planned, caller, result) from result.error

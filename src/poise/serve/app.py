@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import stamina
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -52,6 +53,7 @@ def served() -> Starlette:
     """The application of a worker that ``poise serve`` started."""
     wanted = config.served()
     logs.set_up(wanted.serve.log_level)
+    stamina.instrumentation.set_on_retry_hooks([])  # its lines may quote a server
     return create_app(wanted)
 
 

@@ -1,0 +1,239 @@
+"""``poise train sft``: Self-Calibration on stored pools, with its numbers before and after."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table as Grid
+
+from poise.backends.llamacpp import PROMPT
+from poise.cli import options
+from poise.cli.progress import PLAIN_EVERY, count, span
+from poise.cli.selection import read_arms
+from poise.cli.train import flags
+from poise.cli.train.extra import needed
+from poise.errors import InputError, UsageError
+from poise.pools import Labelled
+from poise.types import Prompt
+
+if TYPE_CHECKING:
+    from poise.train.model import Loaded
+    from poise.train.recipe import Data, Recipe
+
+LAST = 20
+"""Steps that the time still needed is judged by."""
+
+
+SETTINGS = (
+    *("weight", "lr", "epochs", "batch", "accumulation"),
+    *("save_every", "check_every", "seed"),
+)
+RECIPE = ("limit", "rows", "balance", "threshold", "held_out", "questions", "score", "longest")
+"""Flags that training knows by the same names."""
+
+
+def sft(
+    pools: flags.Pools,
+    output: flags.Output = None,
+    model: flags.Model = None,
+    dry_run: flags.DryRun = False,  # noqa: FBT002 - a flag
+    target: flags.Target = flags.Targets.SSC,
+    score: flags.Score = False,  # noqa: FBT002 - a flag
+    loss: flags.Loss = flags.Losses.SMOOTH,
+    wording: flags.Wording = flags.Wordings.OWN,
+    weight: flags.Weight = 0.1,
+    threshold: flags.Threshold = 0.75,
+    limit: flags.Limit = None,
+    rows: flags.Rows = None,
+    balance: flags.Balance = None,
+    epochs: flags.Epochs = 1.0,
+    lr: flags.Rate = 5e-5,
+    batch: flags.Batch = 16,
+    accumulation: flags.Accumulation = 1,
+    longest: flags.Longest = 1024,
+    held_out: flags.HeldOut = 0.2,
+    segments: flags.Segments = None,
+    others: flags.Others = None,
+    questions: flags.Questions = 40,
+    save_every: flags.SaveEvery = 20,
+    check_every: flags.CheckEvery = 25,
+    system: options.System = None,
+    dtype: flags.Dtype = "float32",
+    report_to: flags.ReportTo = None,
+    resume: options.Resume = False,  # noqa: FBT002 - a flag
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,  # noqa: FBT002 - a flag
+    quiet: options.Quiet = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Teach a model a true confidence in its own answers, from its own stored samples.
+
+    The recipe of Self-Calibration (arXiv 2503.00031) at its full size, not run here: pools
+    of 32 samples a question, --rows 100000 --batch 16 --accumulation 16 --score.
+    """
+    given = dict(locals())
+    if output is None and not dry_run:
+        raise UsageError("name the folder of this run: -o FOLDER")
+    with needed():
+        from poise.train import self_calibration  # noqa: PLC0415 - an optional extra, heavy
+        from poise.train.model import load  # noqa: PLC0415
+        from poise.train.recipe import data  # noqa: PLC0415
+    recipe = _recipe(given)
+    arms = list(read_arms(pools))
+    elsewhere = {path.name.split(".")[0]: list(read_arms([path])) for path in others or ()}
+    prompt = prompt_of([*arms, *chain.from_iterable(elsewhere.values())], system)
+    parts = data(arms, elsewhere, recipe, prompt)
+    told = Steps(quiet=quiet)
+    told.say("loading the model")
+    loaded = load(model, dtype=dtype)
+    if output is None or dry_run:
+        _print(_tried(loaded, parts, recipe), as_json=as_json)
+        return
+    report = self_calibration.run(
+        loaded, parts, recipe, output, resume=resume, say=told.say, told=told.step
+    )
+    if as_json:
+        _print(report, as_json=True)
+    else:
+        show(report, output)
+
+
+def _recipe(given: Mapping[str, Any]) -> Recipe:
+    """What the flags ask for. Raises UsageError for what makes no sense."""
+    from poise.train.recipe import Recipe  # noqa: PLC0415 - an optional extra, heavy
+    from poise.train.sft import Settings  # noqa: PLC0415
+
+    return Recipe(
+        **{name: given[name] for name in RECIPE},
+        target=given["target"].value,
+        wording=given["wording"].value,
+        segments=tuple(given["segments"] or ()),
+        settings=Settings(
+            **{name: given[name] for name in SETTINGS},
+            loss=given["loss"].value,
+            report_to=tuple(given["report_to"] or ()),
+        ),
+    )
+
+
+def _tried(loaded: Loaded, parts: Data, recipe: Recipe) -> dict[str, Any]:
+    """What the run would take: rows, memory, and time from batches that are tried."""
+    from poise.train.estimate import estimate  # noqa: PLC0415 - an optional extra, heavy
+    from poise.train.model import with_adapter  # noqa: PLC0415
+    from poise.train.recipe import levels_of, prepare  # noqa: PLC0415
+
+    prepared = prepare(loaded, parts.train, parts.prompt, recipe)
+    levels = levels_of(loaded, recipe.wording)
+    adapted = with_adapter(loaded, rank=recipe.rank, alpha=recipe.alpha, seed=recipe.settings.seed)
+    made = estimate(adapted, prepared.items, levels, recipe.settings)
+    return {"data": dict(prepared.counts), "estimate": made.to_dict()}
+
+
+def prompt_of(pools: Sequence[Labelled], system: str | None) -> Prompt:
+    """The prompt that the pools were drawn with, by its hash.
+
+    With ``system`` or without, with the embedded model's worked examples or without any. Raises
+    InputError where it is none of these.
+    """
+    for prompt in (Prompt(system), Prompt(system, PROMPT.examples)):
+        if all(one.pool.prompt_hash in (None, prompt.hash(one.pool.kind)) for one in pools):
+            return prompt
+    raise InputError(
+        "the pools were drawn with another prompt than a bare one or the embedded model's, or with"
+        " several; name its system message with --system"
+    )
+
+
+def _print(record: Mapping[str, Any], *, as_json: bool) -> None:
+    print(json.dumps(record, ensure_ascii=False, indent=None if as_json else 1))  # noqa: T201
+
+
+class Steps:
+    """What is said on stderr while it runs: stages, and every few seconds a step with its ETA."""
+
+    def __init__(self, *, quiet: bool):
+        self._quiet, self._live = quiet, sys.stderr.isatty()
+        self._started = time.monotonic()
+        self._said = float("-inf")
+        self._took: list[float] = []
+
+    def say(self, text: str) -> None:
+        """A stage begins."""
+        if not self._quiet:
+            passed = span(time.monotonic() - self._started)
+            sys.stderr.write(f"{text} · {passed}\n")
+            sys.stderr.flush()
+
+    def step(self, record: Mapping[str, Any], steps: int) -> None:
+        """One more optimizer step is done."""
+        self._took.append(record["seconds"])
+        now, last = time.monotonic(), record["step"] >= steps
+        if self._quiet or not (last or now - self._said >= PLAIN_EVERY):
+            return
+        self._said = now
+        pace = median(self._took[-LAST:])
+        parts = [
+            f"step {record['step']}/{steps}",
+            f"loss {record['loss']:.4f}",
+            f"confidence {record['p']:.2f} for {record['target']:.2f}",
+            f"{pace:.1f} s/step",
+            span(now - self._started),
+        ]
+        if record.get("accuracy") is not None:
+            parts.insert(3, f"accuracy {record['accuracy']:.2f}")
+        if not last:
+            parts.append(f"ETA {span(pace * (steps - record['step']))}")
+        ending = "\n" if last or not self._live else ""
+        sys.stderr.write(("\r" if self._live else "") + " · ".join(parts) + ending)
+        sys.stderr.flush()
+
+
+def show(report: Mapping[str, Any], output: Path) -> None:
+    """Before and after of each held-out set, and what went wrong, on stdout."""
+    console = Console(highlight=False)
+    for name, each in report["evaluation"].items():
+        grid = Grid(box=None, header_style="bold", pad_edge=False)
+        grid.add_column(name, overflow="fold")
+        for heading in ("before", "after"):
+            grid.add_column(heading, justify="right")
+        for label, read in ROWS:
+            grid.add_row(label, *(_cell(read, each[when]) for when in ("before", "after")))
+        console.print(grid)
+    for sign in report["signs"]:
+        console.print(f"! {sign}", soft_wrap=True)
+    model, took = report["model"], report["seconds"]
+    console.print(
+        f"{output}: {report['data']['rows']} rows in {len(report['steps'])} steps,"
+        f" {count(model['trained_parameters'])} of {count(model['parameters'])} parameters trained;"
+        f" training took {span(took['training'])}",
+        soft_wrap=True,
+    )
+
+
+ROWS = (
+    ("ECE", lambda at: at["confidence"]["ece"]),
+    ("ECE by chance alone", lambda at: at["confidence"]["ece_floor"]["mean"]),
+    ("Brier", lambda at: at["confidence"]["brier"]["value"]),
+    ("Brier of the base rate", lambda at: at["confidence"]["base_brier"]),
+    ("AUROC", lambda at: at["confidence"]["auroc"]["value"]),
+    ("within-question", lambda at: at["confidence"]["within_question"]["estimate"]["value"]),
+    ("mean in wrong majorities", lambda at: at["consensus"]["wrong"]["mean"]),
+    ("accuracy, greedy", lambda at: at["greedy"]["accuracy"]),
+    ("accuracy, sampled", lambda at: at["sampled"]["accuracy"]),
+)
+"""The lines of the table: what it is called, and where it stands in a report."""
+
+
+def _cell(read: Any, at: Mapping[str, Any]) -> str:
+    try:
+        value = read(at)
+    except KeyError:
+        return "-"
+    return "-" if value is None else f"{value:.3f}"
