@@ -143,7 +143,8 @@ class Profile:
             if arm.get(name) != wanted:
                 return f"the profile is for another arm: {name} is not {_short(wanted)}"
         if policy.stop != self.policy.stop:
-            return f"the profile was fitted at the stops of another policy: {self.policy.stop}"
+            own = _short(str(self.policy.stop))
+            return f"the profile was fitted at the stops of another policy: {own}"
         if not self.domain.accepts(question.text):
             return f"outside the profile's domain ({', '.join(self.datasets)})"
         return None

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from poise import policies
 from poise.columns import LOGS
 from poise.errors import UsageError
-from poise.policies import EXIT_RULES, STOP_RULES, Abstain, Answer, Policy
+from poise.policies import EXIT_RULES, STOP_RULES, Abstain, Answer, Policy, capped
 from poise.types import Draw, State, Stop
 
 SETTINGS = {
@@ -155,6 +155,40 @@ def test_every_rule_in_the_table_is_under_this_contract():
 def test_the_table_in_the_docs_lists_every_rule():
     listed = {line.split("``")[1] for line in policies.__doc__.splitlines() if line[:2] == "``"}
     assert listed == set(STOP_RULES) | set(EXIT_RULES)
+
+
+def planned(rule):
+    """A value rule without a table plans anew for a nearer end; everything else stays as it is."""
+    return getattr(rule, "table", None) == ""
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [rule for rule in RULES if not planned(rule)]
+    + [
+        STOP_RULES["value"](price=0.01, max_samples=12).written(),
+        STOP_RULES["value"](price=0.002, round_price=0.006, max_samples=16).written(),
+    ],
+    ids=lambda rule: repr(rule)[:60],
+)
+@settings(max_examples=20, deadline=None)
+@given(case=prefixes(), most=st.integers(1, 20))
+def test_a_capped_policy_stops_where_it_would_or_at_the_cap(rule, case, most):
+    table, shares = case
+    values = told(rule, shares)
+    if most < getattr(rule, "width", 1):
+        with pytest.raises(UsageError, match="width"):
+            capped(Policy(rule), most)
+        return
+    stop = capped(Policy(rule), most).stop
+    assert stop.max_samples == min(most, rule.max_samples)
+    expected = np.minimum(rule.stops(table, values), most)
+    assert stop.stops(table, values).tolist() == expected.tolist()
+    for row in table:
+        for n in range(min(len(row), stop.max_samples)):
+            state = state_of(row[:n], told(rule, np.full(n, 0.5)))
+            decided = stop.decide(state)
+            assert isinstance(decided, Stop) or n + decided.n <= stop.max_samples
 
 
 @every_rule

@@ -15,7 +15,7 @@ from poise.backends import Http, Stored
 from poise.config import Alias, Config, environment_key, load
 from poise.errors import UsageError
 from poise.ledger import Ledger
-from poise.policies import Policy, parse_policy
+from poise.policies import Policy, capped, parse_policy
 from poise.profile import SHIPPED, Profile
 from poise.profile import load as load_profile
 from poise.spend import Limits
@@ -83,10 +83,8 @@ def choose(flags: ArmFlags) -> Chosen:
     profile = _profile(flags, alias)
     stated = flags.policy or alias.policy
     if profile is not None and stated is None:
-        own, most = profile.policy.stop, flags.max_samples
-        policy = profile.policy
-        if most is not None and most != own.max_samples:
-            policy = Policy(replace(own, max_samples=most))  # type: ignore[type-var]
+        most = flags.max_samples
+        policy = profile.policy if most is None else capped(profile.policy, most)
     else:
         policy = parse_policy(stated or "beta", flags.max_samples)
     backend, decoding, prompt = _backend(flags, alias, config)

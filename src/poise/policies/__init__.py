@@ -38,8 +38,8 @@ those), or which cluster wins (``votes``).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
 
 from poise.columns import FloatArray
 from poise.errors import UsageError
@@ -79,6 +79,7 @@ __all__ = [
     "Value",
     "WeightedRatio",
     "Window",
+    "capped",
     "parse_exit",
     "parse_policy",
 ]
@@ -150,6 +151,15 @@ STOP_RULES: dict[str, type[StopRule]] = {
 
 EXIT_RULES: dict[str, type[ExitRule]] = {"answer": Answer, "abstain": Abstain}
 """Exit rules by the name under which commands and configuration know them."""
+
+
+def capped(policy: Policy, most: int) -> Policy:
+    """``policy``, ending at ``most`` samples at the latest; raises UsageError for fewer than 1."""
+    stop: Any = policy.stop
+    if most >= stop.max_samples:
+        return policy
+    own = getattr(stop, "capped", None)
+    return replace(policy, stop=replace(stop, max_samples=most) if own is None else own(most))
 
 
 def parse_policy(text: str, max_samples: int | None = None) -> Policy:

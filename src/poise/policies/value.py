@@ -110,6 +110,25 @@ class Value:
         """The same decisions as a table, so that nothing is planned or learnt in their place."""
         return self if self.table else replace(self, table=encoded(_codes(self)))
 
+    def capped(self, most: int) -> Value:
+        """The same decisions, ending at ``most`` samples at the latest.
+
+        Layers of a table come one after the other and do not depend on those that follow; only a
+        draw that would go beyond ``most`` is cut.
+        """
+        if not self.table or most >= self.max_samples:
+            return replace(self, max_samples=min(most, self.max_samples))
+        cells = (
+            [self._evidence().buckets] * (most + 1)
+            if self.signal
+            else [len(layer) for layer in space(most).layers]
+        )
+        codes = _codes(self)[: sum(cells)].astype(np.int64)
+        left = np.maximum(most - np.repeat(np.arange(most + 1), cells), 1)
+        draws = (codes != SURE) & (codes != FUTILE)
+        kept: Codes = np.where(draws, np.minimum(codes, left), codes).astype(np.uint8)
+        return replace(self, max_samples=most, table=encoded(kept))
+
     def _evidence(self) -> Evidence:
         return Evidence(self.signal, self.temperature, self.edges, self.rivals)
 

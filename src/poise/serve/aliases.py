@@ -17,7 +17,7 @@ from typing import Any
 from poise.arms import HTTP_DECODING, engine, is_embedded, server
 from poise.config import Alias, Config, Tier
 from poise.errors import InputError
-from poise.policies import Policy, parse_policy
+from poise.policies import Policy, capped, parse_policy
 from poise.profile import SHIPPED, Profile
 from poise.profile import load as load_profile
 from poise.serve.breaker import Breaker
@@ -212,9 +212,8 @@ class Aliases:
             policy = profile.policy
         else:
             policy = parse_policy(stated or "beta")
-        most = tier.max_samples
-        if most is not None and most < policy.stop.max_samples:
-            policy = replace(policy, stop=replace(policy.stop, max_samples=most))  # type: ignore[type-var]
+        if tier.max_samples is not None:
+            policy = capped(policy, tier.max_samples)
         return Style(policy, profile, tier.max_seconds)
 
     def _profile(self, named: str | None, alias: Alias) -> Profile | None:
