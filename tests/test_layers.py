@@ -24,7 +24,8 @@ ROWS = (
     {"errors", "spend", "ledger", "types"},
     {"scoring", "spelling", "columns", "files", "shapes"},
     {"answers", "pools", "journal", "metrics"},
-    {"tasks", "grading", "backends", "signals", "calibrators", "policies", "votes"} | {"store"},
+    {"tasks", "grading", "backends", "signals", "calibrators", "policies", "votes"}
+    | {"store", "rewards"},
     {"profile", "maps", "state_map", "capability", "domain", "segmenter", "wording"} | {"content"},
     {"attempts", "dispatch", "asking", "prefix", "verdict", "solve", "score", "config"}
     | {"labelling", "report", "replay", "arms", "further"},
