@@ -30,7 +30,7 @@ types: $(VENV)/.dev
 
 # Workers that each start a thread a core would only wait for one another.
 tests: $(VENV)/.dev
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist loadfile
 
 setup: $(VENV)/.dev
 

@@ -76,6 +76,7 @@ FLAGS = {
     "tune": ("-o", "--target", "--delta", "--policy", "--max-samples", "--profile", "--seed"),
     "serve": ("--config", "--host", "--port", "--workers", "--store", "--log-level"),
     "outcome": ("--store", "--source", "--json", "--config"),
+    "train": ("sft", "probe", "export"),
     "label": (
         *("-o", "-n", "--profile", "--signals", "--threshold", "--queue", "--labels"),
         *("--override", "--seed", "--json", "--overwrite", "--quiet"),

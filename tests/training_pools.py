@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import tiny_model
-
 from poise.pools import Labelled, pool_from_record, pool_record
 
 DECODING = {"temperature": 0.8, "max_tokens": 4}

@@ -13,11 +13,13 @@ from typing import Any, TypeVar
 
 import pytest
 
+import tiny_model
 from fault_server import Behaviour, Body, FaultServer, number_for
-from poise.backends import BACKENDS, Http, LlamaCpp, Scripted, Stored
+from poise.backends import BACKENDS, Http, LlamaCpp, Scripted, Stored, Transformers
+from poise.backends.assembling import StreamReader
 from poise.errors import BackendError
 from poise.pools import Pool
-from poise.types import Backend, Batch, Request, Sample, TokenLogprobs
+from poise.types import Backend, Batch, Relay, Request, Sample, TokenLogprobs
 
 T = TypeVar("T")
 
@@ -73,8 +75,14 @@ MAKERS: dict[str, Callable[[], contextlib.AbstractContextManager[Backend]]] = {
 UNKNOWN = replace(ASKED, question_id="another", messages=({"role": "user", "content": "bad"},))
 
 
-@pytest.fixture(scope="module", params=[*MAKERS, "llamacpp"])
-def case(request: pytest.FixtureRequest) -> Iterator[Case]:
+MODELS = ("llamacpp", "transformers")
+"""Back-ends that run a model: what they say is not known beforehand."""
+
+
+@pytest.fixture(scope="module", params=[*MAKERS, *MODELS])
+def case(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Case]:
     with asyncio.Runner() as runner:
 
         def run(work: Awaitable[T]) -> T:
@@ -89,6 +97,12 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
             unreadable = replace(ASKED, decoding={"temperature": "warm"})
             yield Case(embedded, run, unreadable, None)
             run(embedded.aclose())
+            return
+        if request.param == "transformers":
+            folder = tiny_model.save_folder(tmp_path_factory.mktemp("model") / "tiny")
+            own = Transformers(folder, draws=4, device="cpu")
+            yield Case(own, run, replace(ASKED, decoding={"temperature": "warm"}), None)
+            run(own.aclose())
             return
         with MAKERS[request.param]() as backend:
             yield Case(backend, run, UNKNOWN)
@@ -113,7 +127,7 @@ class Count:
 
 
 def test_every_back_end_of_the_table_is_held_to_the_contract() -> None:
-    assert {name.partition(",")[0] for name in [*MAKERS, "llamacpp"]} == set(BACKENDS)
+    assert {name.partition(",")[0] for name in [*MAKERS, *MODELS]} == set(BACKENDS)
 
 
 @pytest.mark.parametrize("backend", BACKENDS.values())
@@ -207,6 +221,45 @@ def test_calls_side_by_side_do_not_mix(case: Case) -> None:
             assert drawn == case.texts[: len(drawn)]
 
 
+# -- relaying -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", [Http, LlamaCpp, Scripted])
+def test_who_relays_has_the_protocols_signature(backend: type) -> None:
+    assert inspect.iscoroutinefunction(backend.relay)
+    assert inspect.signature(backend.relay) == inspect.signature(Relay.relay)
+
+
+@pytest.mark.parametrize(("n", "logprobs"), [(1, None), (3, None), (2, 1)])
+def test_what_is_heard_is_what_is_returned_and_counted(
+    case: Case, n: int, logprobs: int | None
+) -> None:
+    backend, meter, reader = case.backend, Count(), StreamReader(logprobs)
+    if not isinstance(backend, Relay):
+        # Stored answers are all there at once, and nobody talks to what training data is drawn by.
+        assert isinstance(backend, Stored | Transformers)
+        return
+    heard: list[Any] = []
+    request = replace(ASKED, n=n, logprobs=logprobs)
+    batch = case.run(backend.relay(request, meter, heard.append))
+    assert all(chunk["choices"] for chunk in heard)
+    for chunk in heard:
+        reader.feed(chunk)
+    found = reader.finish().replies
+    assert [reply.raw for reply in found] == [
+        {name: value for name, value in (reply.raw or {}).items() if value is not None}
+        for reply in batch.replies
+    ]
+    assert [(r.text, r.finish, r.logprobs) for r in found] == [
+        (r.text, r.finish, r.logprobs) for r in batch.replies
+    ]
+    assert meter.tokens == batch.usage.completion_tokens
+    if case.texts is not None:
+        again = case.draw(n=n, logprobs=logprobs)
+        assert again == batch
+        assert [reply.raw for reply in again.replies] == [reply.raw for reply in batch.replies]
+
+
 # -- failing and ending -------------------------------------------------------------------------
 
 
@@ -237,7 +290,8 @@ def test_closing_twice_does_no_harm(case: Case) -> None:
 
 
 def test_a_back_end_that_was_never_used_can_be_closed(weights: str) -> None:
-    unused = (Http("http://localhost:1/v1"), LlamaCpp(weights), Scripted("7"), stored())
+    models = (LlamaCpp(weights), Transformers(weights))
+    unused = (Http("http://localhost:1/v1"), *models, Scripted("7"), stored())
     assert {type(backend) for backend in unused} == set(BACKENDS.values())
     for backend in unused:
         asyncio.run(backend.aclose())

@@ -28,6 +28,7 @@ VERBS = {
     "report": "The card: how true probabilities are; from a profile or graded pools.",
     "serve": "The gateway: OpenAI's API, with a probability on every answer.",
     "outcome": "A late truth, attached to an answer of the gateway.",
+    "train": "Calibrated confidence into the weights: train, and export what was trained.",
     "label": "Which stored answers to label next, out and in as CSV.",
 }
 
@@ -47,8 +48,11 @@ class _Verbs(TyperGroup):
         name, command, rest = super().resolve_command(ctx, args)
         if name in VERBS:
             module = importlib.import_module(f"poise.cli.{name}")
-            app = typer.Typer(add_completion=False, rich_markup_mode=None)
-            app.command(name, help=module.__doc__)(getattr(module, name))
+            verb = getattr(module, name)
+            app = verb
+            if not isinstance(verb, typer.Typer):
+                app = typer.Typer(add_completion=False, rich_markup_mode=None)
+                app.command(name, help=module.__doc__)(verb)
             command = typer.main.get_command(app)
             command.name = name
         return name, command, rest
@@ -91,6 +95,9 @@ def main() -> None:
     # others, many times over where something else runs on the machine. (OMP_NUM_THREADS is left
     # alone: at 1 it makes llama.cpp ten times slower.)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Read when llama.cpp or PyTorch is first loaded. Threads that wait for others in a busy loop
+    # take the core that the others need: beside another job both are several times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if isinstance(sys.stdout, TextIOWrapper):
         # Half a surrogate pair in a model's text is no reason to lose the answer it is in.
         sys.stdout.reconfigure(errors="replace")

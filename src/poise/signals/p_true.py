@@ -16,7 +16,7 @@ from poise.signals.asking import Ask, around, replied
 from poise.signals.evidence import Evidence
 from poise.types import FollowUp, Prompt, Question, Sample, TokenLogprobs
 
-__all__ = ["LEAST_MASS", "PTrue"]
+__all__ = ["LEAST_MASS", "PTrue", "side"]
 
 LEAST_MASS = 0.1
 """Below this much probability on yes and no together, their ratio is about something else."""
@@ -122,8 +122,8 @@ def _share_of_yes(reply: FollowUp) -> float:
     if all(text != chosen for text, _ in listed):
         listed.append((chosen, reply.logprobs.chosen[place]))
     yes, no = (
-        math.fsum(math.exp(logprob) for text, logprob in listed if _word(text) in words)
-        for words in (_YES, _NO)
+        math.fsum(math.exp(logprob) for text, logprob in listed if side(text) == word)
+        for word in ("yes", "no")
     )
     if yes + no < LEAST_MASS:
         raise Unusable(
@@ -132,16 +132,18 @@ def _share_of_yes(reply: FollowUp) -> float:
         )
     hidden = max(0.0, 1 - math.fsum(math.exp(logprob) for _, logprob in listed))
     if not (yes and no) and hidden / (yes + no + hidden) > MOST_HIDDEN:
-        side = "no" if yes else "yes"
+        other = "no" if yes else "yes"
         raise Unusable(
-            f"{side!r} is not among the {len(listed)} tokens listed, which leave {hidden:.2g} of"
+            f"{other!r} is not among the {len(listed)} tokens listed, which leave {hidden:.2g} of"
             " the probability over; ask a server that lists more"
         )
     return yes / (yes + no)
 
 
-def _word(token: str) -> str:
-    return token.strip(_MARKS).casefold()
+def side(token: str) -> Literal["yes", "no"] | None:
+    """What a token says: yes (or true), no (or false), None for anything else and for parts."""
+    word = token.strip(_MARKS).casefold()
+    return "yes" if word in _YES else "no" if word in _NO else None
 
 
 def _first_word(logprobs: TokenLogprobs) -> int:

@@ -94,6 +94,9 @@ SaveEvery = Annotated[int, typer.Option("--save-every", min=1, help="Steps betwe
 CheckEvery = Annotated[
     int, typer.Option("--check-every", min=0, help="Steps between looks at accuracy; 0: none.")
 ]
+Mixed = Annotated[
+    bool, typer.Option("--mixed", help="Train with products in bfloat16; measured in full.")
+]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32 or bfloat16.")]
 ReportTo = Annotated[
     list[str] | None,

@@ -34,7 +34,7 @@ LAST = 20
 
 SETTINGS = (
     *("weight", "lr", "epochs", "batch", "accumulation"),
-    *("save_every", "check_every", "seed"),
+    *("save_every", "check_every", "seed", "mixed"),
 )
 RECIPE = ("limit", "rows", "balance", "threshold", "held_out", "questions", "score", "longest")
 """Flags that training knows by the same names."""
@@ -66,6 +66,7 @@ def sft(
     save_every: flags.SaveEvery = 20,
     check_every: flags.CheckEvery = 25,
     system: options.System = None,
+    mixed: flags.Mixed = False,  # noqa: FBT002 - a flag
     dtype: flags.Dtype = "float32",
     report_to: flags.ReportTo = None,
     resume: options.Resume = False,  # noqa: FBT002 - a flag
@@ -84,12 +85,8 @@ def sft(
     with needed():
         from poise.train import self_calibration  # noqa: PLC0415 - an optional extra, heavy
         from poise.train.model import load  # noqa: PLC0415
-        from poise.train.recipe import data  # noqa: PLC0415
     recipe = _recipe(given)
-    arms = list(read_arms(pools))
-    elsewhere = {path.name.split(".")[0]: list(read_arms([path])) for path in others or ()}
-    prompt = prompt_of([*arms, *chain.from_iterable(elsewhere.values())], system)
-    parts = data(arms, elsewhere, recipe, prompt)
+    parts = _data(pools, others or (), recipe, system)
     told = Steps(quiet=quiet)
     told.say("loading the model")
     loaded = load(model, dtype=dtype)
@@ -121,6 +118,18 @@ def _recipe(given: Mapping[str, Any]) -> Recipe:
             report_to=tuple(given["report_to"] or ()),
         ),
     )
+
+
+def _data(
+    pools: Sequence[Path], others: Sequence[Path], recipe: Recipe, system: str | None
+) -> Data:
+    """The pools of the files, parted. Raises InputError for bad files and mixed prompts."""
+    from poise.train.recipe import data  # noqa: PLC0415 - an optional extra, heavy
+
+    arms = list(read_arms(pools))
+    elsewhere = {path.name.split(".")[0]: list(read_arms([path])) for path in others}
+    prompt = prompt_of([*arms, *chain.from_iterable(elsewhere.values())], system)
+    return data(arms, elsewhere, recipe, prompt)
 
 
 def _tried(loaded: Loaded, parts: Data, recipe: Recipe) -> dict[str, Any]:

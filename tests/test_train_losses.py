@@ -1,0 +1,100 @@
+"""Losses are their formulas, and P(True) in training is P(True) in use."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from poise.signals.evidence import Evidence
+from poise.signals.p_true import PTrue
+from poise.train.batches import IGNORED
+from poise.train.losses import BETA, generation, mse, shares, smooth, tokenised_brier
+from poise.train.model import sides
+from poise.types import FollowUp, Sample, TokenLogprobs
+from tiny_model import tokenizer as tiny_tokenizer
+
+TOKENIZER = tiny_tokenizer()
+YES, NO = sides(TOKENIZER, None)  # type: ignore[arg-type]
+UNIT = st.floats(0, 1, width=32)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000))
+def test_p_true_in_training_is_what_the_signal_reads_from_the_same_logits(seed: int) -> None:
+    """The published code trained one token's probability and evaluated the sum of many."""
+    logits = torch.randn(len(TOKENIZER), generator=torch.Generator().manual_seed(seed)) * 2
+    # A model that answers: the signal reads nothing from one that says neither.
+    logits[list(YES + NO)] += 6
+    share, mass = shares(logits[None], (YES, NO))
+    logprobs = logits.log_softmax(-1).tolist()
+    texts = TOKENIZER.batch_decode([[n] for n in range(len(TOKENIZER))])
+    listed = sorted(zip(texts, logprobs, strict=True), key=lambda pair: -pair[1])
+    reply = TokenLogprobs((listed[0][0],), (listed[0][1],), (tuple(listed),))
+    sample = Sample(0, "x", "1", followups={"p_true_own": FollowUp(listed[0][0], reply)})
+    assert PTrue("own")(Evidence.single(sample)) == pytest.approx(float(share[0, 0]), abs=1e-5)
+    both = sum(math.exp(logprobs[n]) for n in YES + NO)
+    assert float(mass[0]) == pytest.approx(both, rel=1e-4)
+
+
+def test_several_spellings_count_on_each_side() -> None:
+    assert len(YES) > 2
+    assert len(NO) > 2
+
+
+@given(UNIT, UNIT)
+def test_smooth_is_a_square_near_the_target_and_a_line_far_from_it(p: float, y: float) -> None:
+    share, level = torch.tensor([[p, 1 - p]]), torch.tensor([1.0, 0.0])
+    gap = abs(p - y)
+    wanted = gap * gap / (2 * BETA) if gap < BETA else gap - BETA / 2
+    target = torch.tensor([y])
+    assert float(smooth(share, level, target)) == pytest.approx(wanted, abs=1e-6)
+    assert float(mse(share, level, target)) == pytest.approx(gap * gap, abs=1e-6)
+
+
+@given(st.lists(st.floats(0.0625, 1, width=32), min_size=10, max_size=10), UNIT)
+def test_the_tokenised_brier_loss_is_its_formula(weights: list[float], y: float) -> None:
+    s = [w / sum(weights) for w in weights]
+    levels = [k / 9 for k in range(10)]
+    found = tokenised_brier(torch.tensor([s]), torch.tensor(levels), torch.tensor([y]))
+    wanted = sum(p * (level - y) ** 2 for p, level in zip(s, levels, strict=True))
+    assert float(found) == pytest.approx(wanted, abs=1e-5)
+
+
+@given(st.floats(0.02, 0.98))
+def test_the_tokenised_brier_loss_is_least_at_the_level_nearest_the_truth(chance: float) -> None:
+    levels = torch.tensor([k / 9 for k in range(10)])
+    right, wrong = (
+        tokenised_brier(torch.eye(10), levels, torch.full((10,), y)) for y in (1.0, 0.0)
+    )
+    expected = chance * right + (1 - chance) * wrong
+    assert float(expected.min()) == pytest.approx(
+        float(expected[int((levels - chance).abs().argmin())]), abs=1e-6
+    )
+
+
+def test_the_generation_loss_is_the_mean_over_a_rows_own_tokens() -> None:
+    logits = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(1))
+    labels = torch.tensor([[IGNORED, IGNORED, 4], [1, 2, 3]])
+    logs = logits.log_softmax(-1)
+    wanted = [-logs[0, 2, 4], -(logs[1, 0, 1] + logs[1, 1, 2] + logs[1, 2, 3]) / 3]
+    assert generation(logits, labels).tolist() == pytest.approx([float(w) for w in wanted])
+
+
+def test_what_is_no_response_has_no_gradient() -> None:
+    logits = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    generation(logits, torch.tensor([[IGNORED, IGNORED, 4], [IGNORED, 2, 3]])).sum().backward()
+    assert logits.grad is not None
+    assert (logits.grad != 0).any(-1).tolist() == [[False, False, True], [False, True, True]]
+
+
+def test_shares_sum_to_one_and_survive_extreme_logits() -> None:
+    logits = torch.full((1, len(TOKENIZER)), 1e4)
+    logits[0, YES[0]] = -1e4
+    logits[0, list(NO)] = -2e4
+    share, mass = shares(logits, (YES, NO))
+    assert float(share.sum()) == pytest.approx(1)
+    assert 0 <= float(mass) <= 1
