@@ -82,6 +82,8 @@ def test_caps_hold_for_completions_too(weights: str) -> None:
         ({"model": "m", "prompt": {}}, "prompt"),
         ({"model": "m", "prompt": "x", "poise": {}}, "poise"),
         ({"model": "m", "prompt": "x", "max_tokens": -1}, "max_tokens"),
+        ({"model": "m", "prompt": "x", "max_tokens": 0}, "max_tokens"),
+        ({"model": "m", "prompt": "x", "max_tokens": False}, "max_tokens"),
         ({"model": "m", "prompt": "x", "n": "two"}, "n"),
         ([], "model"),
     ],
@@ -140,6 +142,15 @@ def test_fields_that_nobody_knows_go_both_ways(tmp_path: Path) -> None:
     assert reply["choices"] == [choice("4")]
     assert backend.bodies[0]["grammar"] == "root ::= [0-9]"
     assert backend.bodies[0]["max_tokens"] == 16
+
+
+def test_null_is_no_way_around_the_bound_on_a_reply() -> None:
+    backend = Completing()
+    with Serving(Config(alias=(Alias(name="m"),)), lambda *_: backend) as gateway:
+        body = {"model": "m", "prompt": "x", "max_tokens": None, "suffix": None}
+        assert post(gateway, "/completions", body).status_code == 200
+    assert backend.bodies[0]["max_tokens"] == 16
+    assert "suffix" not in backend.bodies[0]
 
 
 def test_a_failure_is_told_and_the_breaker_hears_of_it() -> None:

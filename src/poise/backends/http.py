@@ -152,6 +152,7 @@ class Http:
         async def read(answer: Answer) -> Completed:
             if answer.media_type != "text/event-stream":
                 reply = await self._json(answer)
+                wire.choices_in(reply)  # an object, and no error told with status 200
                 return Completed(reply, wire.usage_in(reply.get("usage")))
             events, used = Events(), None
             async for part in answer.parts:
@@ -159,6 +160,7 @@ class Http:
                     if data == "[DONE]":
                         return Completed(None, used)
                     chunk = self._parse(data)
+                    wire.choices_in(chunk)
                     used = wire.usage_in(chunk.get("usage")) or used
                     if listen is not None:
                         listen(chunk)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from poise.cli import options
-from poise.config import SERVED_ENV, Config, load
+from poise.config import METRICS_ENV, SERVED_ENV, Config, load
 from poise.errors import ModelMissing, UsageError
 
 if TYPE_CHECKING:
@@ -86,18 +88,22 @@ def _run(wanted: Config, host: str, port: int, workers: int) -> None:
     os.environ[SERVED_ENV] = wanted.model_dump_json()
     # Uvicorn ends well on SIGTERM and then raises it again, which would count as being killed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    uvicorn.run(
-        "poise.serve.app:served",
-        factory=True,
-        host=host,
-        port=port,
-        workers=workers,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=max(1, round(wanted.serve.drain_seconds)),
-    )
+    with contextlib.ExitStack() as stack:
+        if workers > 1:  # one scrape then gives the sums over all of them
+            shared = stack.enter_context(tempfile.TemporaryDirectory(prefix="poise-metrics-"))
+            os.environ[METRICS_ENV] = shared
+        uvicorn.run(
+            "poise.serve.app:served",
+            factory=True,
+            host=host,
+            port=port,
+            workers=workers,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=max(1, round(wanted.serve.drain_seconds)),
+        )
 
 
 def _say(aliases: Aliases, wanted: Config, host: str, port: int) -> None:

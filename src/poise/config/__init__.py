@@ -77,6 +77,7 @@ from poise.segmenter import Rules
 from poise.spend import Price
 
 __all__ = [
+    "METRICS_ENV",
     "SERVED_ENV",
     "TIERS",
     "Alias",
@@ -91,8 +92,12 @@ __all__ = [
     "Upstream",
     "environment_key",
     "load",
+    "metrics_directory",
     "served",
 ]
+
+METRICS_ENV = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable in which prometheus_client looks for that directory."""
 
 SERVED_ENV = "POISE_SERVED"
 """The variable in which ``poise serve`` hands its configuration to its workers."""
@@ -220,6 +225,11 @@ def served() -> Config:
     if text is None:
         raise UsageError("this worker was handed no configuration; start it by poise serve")
     return Config.model_validate_json(text)
+
+
+def metrics_directory() -> str | None:
+    """Where the workers of one gateway share their counters; None: each has its own."""
+    return os.environ.get(METRICS_ENV)
 
 
 def _first_line(error: Exception) -> str:

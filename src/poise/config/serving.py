@@ -21,9 +21,9 @@ Scope = Literal["chat", "outcomes", "metrics"]
 class Caps(Table):
     """Hard caps of one request; None: no cap. A request may ask for less, never for more."""
 
-    max_samples: Whole | None = Field(None, ge=1)
+    max_samples: Whole = Field(128, ge=1)
     max_tokens: Whole | None = Field(None, ge=1)
-    max_seconds: Number | None = Field(None, gt=0)
+    max_seconds: Number = Field(600.0, gt=0)
     max_usd: Number | None = Field(None, gt=0)
 
 

@@ -16,7 +16,6 @@ from typing import Any
 
 from poise.arms import HTTP_DECODING, engine, is_embedded, server
 from poise.config import Alias, Config, Tier
-from poise.errors import InputError
 from poise.policies import Policy, capped, parse_policy
 from poise.profile import SHIPPED, Profile
 from poise.profile import load as load_profile
@@ -128,8 +127,9 @@ class Aliases:
             self._seen[path] = _stamp(path)
             try:
                 self._profiles[path] = load_profile(path)
-            except InputError as error:
-                log.warning("profile_kept", extra={"problem": str(error)})
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the last one stays
+                kept = {"profile": Path(path).name, "error": type(error).__name__}
+                log.warning("profile_kept", extra=kept)
                 changed.discard(path)
         renewed = []
         for served in list(self._by_name.values()):

@@ -14,7 +14,7 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,7 +35,7 @@ from poise.serve.refusals import Refusal, refusal
 from poise.serve.replies import Answered, Choice
 from poise.serve.wire import Asked
 from poise.solve import Setting, solve
-from poise.spend import Limits
+from poise.spend import Limits, Spend
 from poise.store import Amounts, Decision, Store
 from poise.types import Result, Sample, StopReason
 
@@ -68,8 +68,19 @@ class Answering:
 
         Raises Refusal where there is no answer to give.
         """
+        heard = False
+
+        def hear(chunk: Mapping[str, Any]) -> None:
+            nonlocal heard
+            heard = True
+            assert listen is not None
+            listen(chunk)
+
         served = self.aliases.find(asked.model)
-        planned = plan(asked, served, self.serve.caps, listen)
+        bounded = caller.key is not None and (caller.key.tokens or caller.key.usd) is not None
+        planned = plan(
+            asked, served, self.serve.caps, None if listen is None else hear, bounded=bounded
+        )
         ledger, share = await self._ledger(planned, caller)
         started = time.time()
         try:
@@ -87,7 +98,7 @@ class Answering:
             created=int(started),
             model=served.name,
             result=result,
-            choices=_choices(result, further, planned.n, streamed=listen is not None),
+            choices=_choices(result, further, planned.n, streamed=heard),
             recorded=False,
             mode=served.settings.mode,
             plain=planned.shadow,
@@ -96,7 +107,7 @@ class Answering:
         audited = self._is_audited(planned, result)
         row = self._row(planned, result, caller, started, audited=audited)
         if audited and not self.background.spawn(self._audit(planned, row, result)):
-            row = self._row(planned, result, caller, started, audited=False)
+            row = replace(row, propensity=None)  # its chance depended on the load
         recorded, problem = await self._record(row)
         if self.store is not None and result.samples and planned.shadow:
             self.background.spawn(self._shadow(planned, caller, row))
@@ -191,9 +202,10 @@ class Answering:
     async def _shadow(self, planned: Plan, caller: Caller, plain: Decision) -> None:
         """What the alias would have answered, recorded beside the plain reply."""
         planned = planned.afresh()
-        limits = planned.limits
+        limits = Limits(max_seconds=planned.limits.max_seconds)
         setting = Setting(planned.seed, limits, logprobs=planned.logprobs, profile=planned.profile)
-        result = await solve(planned.question, planned.arm, planned.whole, setting)
+        budget = _behind(planned, plain.spend)
+        result = await solve(planned.question, planned.arm, planned.whole, setting, budget=budget)
         row = decision_row(
             planned,
             result,
@@ -210,12 +222,22 @@ class Answering:
     async def _audit(self, planned: Plan, live: Decision, result: Result) -> None:
         """The same question drawn on to the cap, recorded beside the decision."""
         left = _most_samples(planned) - len(result.samples)
-        # The caller's key pays for none of it; what one request may take it may not pass either.
-        ledger = Ledger(replace(planned.limits, max_seconds=None), planned.served.price)
-        ledger.absorb(result.spend)
-        further = await _further(planned.afresh(), left, result.samples, ledger)
-        await self._record(audit_row(live, uuid.uuid4().hex, result, further))
+        planned = planned.afresh()
+        ledger = _behind(planned, result.spend)
+        further = await _further(planned, left, result.samples, ledger)
+        row = audit_row(live, uuid.uuid4().hex, result, further, wanted=left)
+        await self._record(replace(row, engine=planned.arm.backend.engine))
         self.metrics.of(planned.served.name).behind("audit", further.spend)
+
+
+def _behind(planned: Plan, spent: Spend) -> Ledger:
+    """A ledger for work behind the reply: what one request may take, less what it took.
+
+    The caller's key pays for none of it: shadows and audits are the operator's.
+    """
+    ledger = Ledger(replace(planned.limits, max_seconds=None), planned.served.price)
+    ledger.absorb(spent)
+    return ledger
 
 
 async def _further(

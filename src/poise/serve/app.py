@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from poise import config
 from poise.config import Config
 from poise.serve import logs
-from poise.serve.connection import ClientGone
+from poise.serve.connection import ClientGone, refuse_strangers
 from poise.serve.exchange import GONE, Exchange, Route
 from poise.serve.gateway import Connect, running
 from poise.serve.keys import Caller
@@ -61,6 +61,8 @@ def _endpoint(app: Starlette, route: Route) -> Callable[[Request], Awaitable[Res
     async def endpoint(request: Request) -> Response:
         exchange = Exchange(app.state.gateway, request, Caller(None, None))
         try:
+            if route.scope is not None and exchange.gateway.keyring.is_empty:
+                refuse_strangers(request)
             if route.scope is not None:
                 header = request.headers.get("authorization")
                 exchange.caller = exchange.gateway.keyring.caller(header, route.scope)

@@ -19,7 +19,7 @@ from poise.serve.connection import read_body, unless_gone
 from poise.serve.exchange import Exchange
 from poise.serve.keys import may_use
 from poise.serve.listening import Listen
-from poise.serve.replies import Answered, completion, headers, trimmed
+from poise.serve.replies import Answered, beside, completion, headers, trimmed
 from poise.serve.streaming import Events, EventStream, event
 from poise.serve.wire import Asked, read_chat, read_json, write_json
 
@@ -110,9 +110,12 @@ async def _parts(
 
 def _closing(answered: Answered) -> dict[str, Any]:
     """The choice that ends a stream whose words have gone out."""
-    sample = answered.choices[0].sample
-    finish = (sample.finish if sample else None) or "stop"
-    return {"index": 0, "delta": {}, "logprobs": None, "finish_reason": finish}
+    choice = answered.choices[0]
+    finish = (choice.sample.finish if choice.sample else None) or "stop"
+    end: dict[str, Any] = {"index": 0, "delta": {}, "logprobs": None, "finish_reason": finish}
+    if not answered.plain:  # of what was streamed, which need not be what the vote came to
+        end["poise"] = beside(choice)
+    return end
 
 
 def _ours(exchange: Exchange, asked: Asked, chunk: Mapping[str, Any]) -> dict[str, Any]:

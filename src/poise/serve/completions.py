@@ -6,6 +6,7 @@ is in the text.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -85,6 +86,8 @@ async def _complete(exchange: Exchange, body: dict[str, Any], say: Say | None) -
     refused = may_use(caller, served.name)
     if refused is not None:
         raise refused
+    # Null means "the server's own", which may be no bound at all.
+    body = {name: value for name, value in body.items() if value is not None}
     body.setdefault("max_tokens", MOST_TOKENS)
     draws, prompt, length = _bounds(body)
     price = served.price
@@ -99,18 +102,24 @@ async def _complete(exchange: Exchange, body: dict[str, Any], say: Say | None) -
             share = await budgets.ledger(caller.key, whole, whole, price)
         limits = Limits(caps.max_samples, caps.max_tokens, None, caps.max_usd)
         ledger = Ledger(limits, price, share)
-        started = time.time()
+        started, failed = time.time(), True
         try:
-            reply = await _called(
-                served.upstreams.replicas, body, ledger, (draws, prompt, length), say
-            )
+            async with asyncio.timeout(caps.max_seconds):
+                reply = await _called(
+                    served.upstreams.replicas, body, ledger, (draws, prompt, length), say
+                )
+            failed = False
+        except TimeoutError:
+            said = "the text was not complete before the deadline"
+            raise Refusal(504, said, "server_error", "deadline") from None
         except Exception as error:
             raise refusal(error) from error
         finally:
             if share is not None:
                 share.end()
-            await _record(exchange, ledger.spend, started)
-    gateway.metrics.of(served.name).spent(ledger.spend)
+            gateway.metrics.of(served.name).spent(ledger.spend)
+            if ledger.spend.calls:
+                await _record(exchange, ledger.spend, started, failed=failed)
     gateway.metrics.of(served.name).requested(200, exchange.seconds)
     return {**(reply or {}), "id": PREFIX + exchange.id, "model": served.name}
 
@@ -122,7 +131,7 @@ def _bounds(body: Mapping[str, Any]) -> tuple[int, int, int]:
     """
     counts = []
     for name in ("max_tokens", "n", "best_of"):
-        value = body.get(name) or 1
+        value = body.get(name, 1)
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1 << 24:
             raise invalid(f"{name} must be a whole number above 0", name)
         counts.append(value)
@@ -182,7 +191,7 @@ async def _called(
     raise Unavailable("no server of this model may be asked now; try again soon", retry_after=1.0)
 
 
-async def _record(exchange: Exchange, spend: Spend, started: float) -> None:
+async def _record(exchange: Exchange, spend: Spend, started: float, *, failed: bool) -> None:
     gateway = exchange.gateway
     if gateway.store is None or exchange.alias is None:
         return
@@ -194,8 +203,8 @@ async def _record(exchange: Exchange, spend: Spend, started: float) -> None:
         alias=served.name,
         model=view.model,
         engine=view.engine,
-        decision="answer",
-        stop="single",
+        decision="abstain" if failed else "answer",
+        stop="error" if failed else "single",
         spend=spend,
         key=exchange.caller.name,
         mode="plain",

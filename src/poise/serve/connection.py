@@ -6,14 +6,16 @@ It does not know what is asked or answered.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
 from poise.serve.refusals import Refusal
 
-__all__ = ["ClientGone", "read_body", "unless_gone"]
+__all__ = ["ClientGone", "read_body", "refuse_strangers", "unless_gone"]
 
 Value = TypeVar("Value")
 
@@ -82,6 +84,34 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, Value]) -> Val
         raise ClientGone from None
     finally:
         watcher.cancel()
+
+
+def refuse_strangers(request: Request) -> None:
+    """Where no key is asked for: refuse what a web page of somewhere else may have sent.
+
+    Browsers say where a page comes from, and by which name they found this server; a name that is
+    not this machine's own may have been pointed here for the purpose. Raises Refusal, 403.
+    """
+    origin = request.headers.get("origin")
+    for stated in (request.headers.get("host", ""), origin and urlsplit(origin).netloc):
+        if stated is not None and not _is_here(stated):
+            raise Refusal(
+                403,
+                "without keys only this machine is served, by the name localhost; configure a"
+                " [[key]] to be reached by others",
+                "permission_error",
+                "not_local",
+            )
+
+
+def _is_here(netloc: str) -> bool:
+    name = urlsplit(f"//{netloc}").hostname or ""
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _too_large(most: int) -> Refusal:

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from poise.config import Alias, Config, environment_key
+from poise.config import Alias, Config, environment_key, metrics_directory
 from poise.errors import UsageError
 from poise.serve.admission import Admission
 from poise.serve.aliases import EMBEDDED_NAME, Aliases, listed
@@ -117,6 +117,7 @@ def _made(config: Config, connect: Connect | None) -> Gateway:
         [alias.name for alias in listed(config)],
         [EMBEDDED_NAME, *(upstream.name for upstream in config.upstream)],
         version=version("poise"),
+        directory=metrics_directory(),
     )
 
     def called(name: str, seconds: float, error: Exception | None) -> None:

@@ -71,8 +71,12 @@ def plan(
     served: Served,
     caps: Caps,
     listen: Listen | None = None,
+    *,
+    bounded: bool = False,
 ) -> Plan:
     """The plan for one request; ``listen`` hears the first sample as it is generated.
+
+    ``bounded``: a cap beyond those of the request depends on how long a reply may be.
 
     Raises Refusal for options that contradict each other or the configuration.
     """
@@ -83,7 +87,9 @@ def plan(
     messages = tuple(asked.messages)
     question = Question(_name(messages), messages, kind, options.options)
     shadow = served.settings.mode == "shadow"
-    decoding = _decoding(asked, served, kind)
+    limits = _limits(asked, served, caps, style.max_seconds)
+    bounded = bounded or (limits.max_tokens or limits.max_usd) is not None
+    decoding = _decoding(asked, served, kind, bounded=bounded)
     form = asked.decoding.get("response_format")
     optional_calls = asked.tools and (form is None or form["type"] not in STRUCTURED)
     backend = _backend(served, optional_calls=optional_calls)
@@ -97,7 +103,7 @@ def plan(
         policy=Policy(Fixed(max_samples=1)) if shadow else policy,
         whole=policy,
         profile=style.profile,
-        limits=_limits(asked, served, caps, style.max_seconds),
+        limits=limits,
         seed=random.getrandbits(31) if asked.seed is None else asked.seed,
         logprobs=asked.logprobs,
         n=asked.n,
@@ -139,12 +145,15 @@ def _policy(policy: Policy, options: Options) -> Policy:
     return policy
 
 
-def _decoding(asked: Asked, served: Served, kind: Kind | None) -> dict[str, Any]:
-    decoding = {**served.decoding, **asked.decoding}
+def _decoding(asked: Asked, served: Served, kind: Kind | None, *, bounded: bool) -> dict[str, Any]:
+    """How it is decoded; open chat on a server is passed on, with nothing added but for caps."""
+    passed_on = kind is None and served.settings.upstream is not None
+    own = served.settings.decoding if passed_on else served.decoding
+    decoding = {**own, **asked.decoding}
     stated = served.reply_tokens or "max_tokens" in asked.decoding
-    if kind in LONG_REPLIES and not stated:
+    if kind in LONG_REPLIES and not stated and (bounded or not passed_on):
         decoding["max_tokens"] = max(decoding.get("max_tokens", 0), LONG_REPLY_TOKENS)
-    if kind is None and asked.seed is not None:
+    if kind is None and asked.seed is not None and asked.n == 1:
         decoding["seed"] = asked.seed  # passed on as it is: there is only one draw
     return decoding
 

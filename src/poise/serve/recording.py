@@ -20,11 +20,12 @@ from poise.types import Result
 
 __all__ = ["audit_row", "decision_row"]
 
-CONTENT = frozenset(
-    {"tools", "tool_choice", "functions", "function_call", "response_format", "stop", "metadata"}
-    | {"user", "prediction", "grammar", "json_schema", "guided_json", "guided_regex"}
+KNOWN = frozenset(
+    {"temperature", "top_p", "top_k", "min_p", "typical_p", "max_tokens", "seed", "n"}
+    | {"presence_penalty", "frequency_penalty", "repetition_penalty", "repeat_penalty"}
+    | {"reasoning_effort", "parallel_tool_calls", "tools", "tool_choice", "response_format", "stop"}
 )
-"""Settings of a decoding that may hold the client's own words."""
+"""Settings of a decoding that are kept; of those that may hold words only that they were stated."""
 
 
 def decision_row(
@@ -73,12 +74,17 @@ def decision_row(
     )
 
 
-def audit_row(live: Decision, id: str, whole: Result, further: Further) -> Decision:
-    """The row of the same question drawn on to the cap, beside the decision it belongs to."""
+def audit_row(live: Decision, id: str, whole: Result, further: Further, *, wanted: int) -> Decision:
+    """The row of the same question drawn on to the cap, beside the decision it belongs to.
+
+    ``stop`` says whether it got there: fixed, or budget or error where fewer than ``wanted`` came.
+    """
+    short = "budget" if further.error is None else "error"
     return replace(
         live,
         id=id,
         mode="audit",
+        stop="fixed" if len(further.samples) >= wanted else short,
         parent=live.id,
         n_samples=live.n_samples + len(further.samples),
         clusters=(*live.clusters, *further.clusters),
@@ -105,13 +111,17 @@ def _hashed(answer: str | None, secret: bytes) -> str | None:
 
 
 def _settings(decoding: Mapping[str, Any]) -> dict[str, Any]:
-    """A decoding's numbers and switches; of anything that may hold words only that it was there."""
-    return {
-        name: value
-        if name not in CONTENT and isinstance(value, int | float | bool | None)
-        else "(stated)"
+    """A decoding's numbers and switches by known names; of anything else how many there were.
+
+    A client may put anything under any name, so only names from a list are kept.
+    """
+    kept = {
+        name: value if isinstance(value, int | float | bool | None) else "(stated)"
         for name, value in decoding.items()
+        if name in KNOWN
     }
+    others = len(decoding) - len(kept)
+    return {**kept, "(others)": others} if others else kept
 
 
 def _content(plan: Plan, result: Result) -> dict[str, Any]:

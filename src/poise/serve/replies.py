@@ -19,6 +19,7 @@ from poise.types import Kind, Result, Sample, Spend, TokenLogprobs
 __all__ = [
     "Answered",
     "Choice",
+    "beside",
     "choices",
     "completion",
     "headers",
@@ -108,11 +109,15 @@ def choices(answered: Answered, asked: Asked) -> list[dict[str, Any]]:
         one = _withheld(answered) if sample is None else _said(sample, asked.logprobs)
         one["index"] = index
         if asked.n > 1 and not answered.plain:
-            one["poise"] = {"probability": choice.probability, "answer": choice.answer}
-            if choice.at_most is not None:
-                one["poise"]["at_most"] = choice.at_most
+            one["poise"] = beside(choice)
         out.append(one)
     return out
+
+
+def beside(choice: Choice) -> dict[str, Any]:
+    """What is known of one choice by itself."""
+    known: dict[str, Any] = {"probability": choice.probability, "answer": choice.answer}
+    return known if choice.at_most is None else {**known, "at_most": choice.at_most}
 
 
 def usage(spend: Spend) -> dict[str, Any] | None:
