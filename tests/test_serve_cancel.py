@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -432,6 +433,7 @@ class Program:
             [[key]]
             name = "team"
             env = "TEAM_KEY"
+            scopes = ["chat", "outcomes", "metrics"]
             samples = {cap}
             period = "ever"
             [store]
@@ -524,6 +526,11 @@ def test_two_workers_share_a_store_and_never_pass_a_key_s_cap_together(tmp_path:
         assert leased(tmp_path)["team"]["samples"] <= cap
         # A cap errs on the safe side, and not by far.
         assert codes[200] >= cap - 4
+        # One scrape of whichever worker gives the sums over both.
+        counted = rf'requests_total{{alias="[^"]+",status="200"}} {codes[200]}.0'
+        for _ in range(4):
+            with httpx2.Client(headers=AUTHORISED | {"connection": "close"}, timeout=20) as c:
+                assert re.search(counted, c.get(f"{program.root}/metrics").text)
         workers = program.process.pid
         assert len(children(workers)) >= 2
         code, said, seconds = program.stop()
