@@ -20,10 +20,21 @@ from poise.ledger import Ledger, Reservation
 from poise.spend import prompt_bound
 from poise.types import Arm, Capabilities, Message, Question, Reply, Request
 
-__all__ = ["ROOM_EVERY", "Arrival", "Dispatcher", "OnReserve", "bounds", "derive_seed"]
+__all__ = [
+    "MAX_FAILURES",
+    "ROOM_EVERY",
+    "Arrival",
+    "Dispatcher",
+    "OnReserve",
+    "bounds",
+    "derive_seed",
+]
 
 ROOM_EVERY = 0.02
 """Seconds between looks at a shared budget whose room others hold."""
+
+MAX_FAILURES = 3
+"""Calls of one question that may fail for good before no more is drawn."""
 
 OnReserve = Callable[[str, Reservation], None]
 """Told of each reservation with the question's id, before the call is sent."""

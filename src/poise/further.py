@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from poise.attempts import ask_capabilities
-from poise.dispatch import Arrival, Dispatcher
+from poise.dispatch import MAX_FAILURES, Arrival, Dispatcher
 from poise.errors import BackendError
 from poise.ledger import Ledger
 from poise.prefix import Prefix
@@ -19,9 +19,6 @@ from poise.spend import Spend
 from poise.types import Arm, Question, Reply, Sample
 
 __all__ = ["Further", "draw_further"]
-
-MAX_FAILURES = 3
-"""Calls that may fail for good before no more is drawn."""
 
 
 @dataclass(frozen=True, slots=True)

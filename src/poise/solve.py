@@ -27,7 +27,7 @@ from typing import Literal
 
 from poise.asking import Asker
 from poise.attempts import ask_capabilities
-from poise.dispatch import ROOM_EVERY, Dispatcher, OnReserve
+from poise.dispatch import MAX_FAILURES, ROOM_EVERY, Dispatcher, OnReserve
 from poise.errors import BackendError, CapReached, Exhausted, UsageError
 from poise.ledger import Ledger
 from poise.policies import Fixed, Policy
@@ -40,9 +40,6 @@ from poise.verdict import Verdict
 from poise.votes import Majority, Vote
 
 __all__ = ["Setting", "solve", "solve_many", "solve_sync"]
-
-MAX_FAILURES = 3
-"""Calls of one question that may fail for good before sampling it ends."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from poise.serve.exchange import Exchange
 from poise.serve.keys import may_use
 from poise.serve.listening import Listen
 from poise.serve.replies import Answered, beside, completion, headers, trimmed
-from poise.serve.streaming import Events, EventStream, event
+from poise.serve.streaming import HEARTBEAT, Events, EventStream, event
 from poise.serve.wire import Asked, read_chat, read_json, write_json
 
 __all__ = ["answer", "chat"]
@@ -95,7 +95,7 @@ async def _parts(
     try:
         async for word in words:
             if word is None:
-                yield b": working\n\n"
+                yield HEARTBEAT
             elif isinstance(word, Answered):
                 whole = replace(word, created=created)
                 last = ending(whole, asked, [_closing(word)]) if heard else chunks(word, asked)

@@ -22,7 +22,7 @@ from poise.serve.exchange import Exchange
 from poise.serve.keys import may_use
 from poise.serve.refusals import Refusal, invalid, refusal
 from poise.serve.replica import Replica
-from poise.serve.streaming import Events, EventStream, event
+from poise.serve.streaming import HEARTBEAT, Events, EventStream, event
 from poise.serve.wire import OTHER_NAMES, read_json, write_json
 from poise.spend import Limits, Spend, Usage
 from poise.store import Amounts, Decision
@@ -71,7 +71,7 @@ async def _parts(exchange: Exchange, events: Events[Mapping[str, Any]]) -> Async
     try:
         async for word in words:
             if word is None:
-                yield b": working\n\n"
+                yield HEARTBEAT
             elif "choices" in word:
                 yield event({**word, "id": PREFIX + exchange.id, "model": exchange.alias})
     finally:

@@ -20,7 +20,7 @@ from poise.serve.exchange import GONE
 from poise.serve.refusals import refusal, stopping
 from poise.serve.wire import write_json
 
-__all__ = ["DONE", "EventStream", "Events", "event"]
+__all__ = ["DONE", "HEARTBEAT", "EventStream", "Events", "event"]
 
 Value = TypeVar("Value")
 
