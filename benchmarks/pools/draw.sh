@@ -21,6 +21,7 @@ questions arithmetic_fit.questions.jsonl arithmetic --part fit -n 1200 --seed 20
 questions arithmetic_test.questions.jsonl arithmetic --part test -n 600 --seed 20261122
 questions words.questions.jsonl words -n 210 --seed 20261122
 questions facts.questions.jsonl facts -n 200 --seed 20261122
+questions misconceptions.questions.jsonl misconceptions -n 120 --seed 20261122
 # 400 of what a longer held-out part has beyond the 600.
 [ -e "$out/arithmetic_fresh.questions.jsonl" ] || {
     questions arithmetic_more.questions.jsonl arithmetic --part test -n 1500 --seed 20261122
@@ -39,5 +40,6 @@ END
 pool arithmetic_fit 1
 pool words 3
 pool facts 4
+pool misconceptions 6
 pool arithmetic_test 2
 pool arithmetic_fresh 5

@@ -15,6 +15,7 @@ from poise.tasks.jsonl import Jsonl
 from poise.tasks.labelled import Labelled, Task, write
 from poise.tasks.mathqa import MathQa
 from poise.tasks.mawps import Mawps
+from poise.tasks.misconceptions import Misconceptions
 from poise.tasks.objectcount import ObjectCount
 from poise.tasks.strategyqa import StrategyQa
 from poise.tasks.svamp import Svamp
@@ -26,6 +27,7 @@ _ALL: tuple[type[Task], ...] = (
     Arithmetic,
     Facts,
     Words,
+    Misconceptions,
     Gsm8k,
     Svamp,
     Mawps,
