@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tiny_model
-from poise.backends import Transformers
+from poise.backends import Transformers, checkpoint
 from poise.backends.drawing import Decoding, Edt
 from poise.errors import InputError, ModelMissing, Rejected, Unavailable, UsageError
 from poise.train import model as models
@@ -303,9 +303,9 @@ def test_a_reply_that_ends_by_itself_counts_its_end_and_shows_nothing_of_it(
 def test_the_tokens_of_a_reply_are_its_text(engine: Engine, text: str) -> None:
     held = engine.backend._loaded()
     ids = held.tokenizer.encode(text, add_special_tokens=False)
-    pieces = held._pieces(ids)
+    pieces = checkpoint.pieces(held.tokenizer, ids)
     assert len(pieces) == len(ids)
-    assert "".join(pieces) == held._text(ids)
+    assert "".join(pieces) == checkpoint.text_of(held.tokenizer, ids)
 
 
 def test_a_reply_ends_where_the_context_does(folder: Path) -> None:
@@ -379,7 +379,8 @@ def test_an_adapter_is_used_and_named(folder: Path, tmp_path: Path, engine: Engi
 
     async def work() -> None:
         backend = Transformers(folder, adapter=tmp_path / "honest", device="cpu")
-        assert backend.model == "tiny+honest"
+        assert backend.model == checkpoint.adapted("tiny", tmp_path / "honest")
+        assert backend.model.startswith("tiny+honest-")
         first = await backend.hidden(ASKED.messages, [2])
         np.testing.assert_array_equal(first, await backend.hidden(ASKED.messages, [2]))
         assert np.abs(first - await engine.backend.hidden(ASKED.messages, [2])).max() > 0.01

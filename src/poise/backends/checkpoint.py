@@ -24,12 +24,27 @@ from poise.types import Message
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["attach", "digest", "find", "load", "prompt_ids", "quiet", "sign"]
+__all__ = [
+    "adapted",
+    "attach",
+    "digest",
+    "find",
+    "find_adapter",
+    "load",
+    "pieces",
+    "prompt_ids",
+    "quiet",
+    "sign",
+    "text_of",
+]
 
 BASE = "poise_base.json"
 """Beside an adapter: the name and SHA-256 of the weights that it was trained on."""
 
 WEIGHTS = ("*.safetensors", "*.bin")
+
+UNFINISHED = "\N{REPLACEMENT CHARACTER}"
+"""What a tokenizer shows for the first bytes of a character whose others are still to come."""
 
 
 def find(path: str | Path | None) -> Path:
@@ -47,12 +62,35 @@ def find(path: str | Path | None) -> Path:
     return found
 
 
+def find_adapter(folder: str | Path) -> Path:
+    """The folder of an adapter, given as it is or as the run of training that wrote it.
+
+    Raises InputError where there is none.
+    """
+    given = Path(folder)
+    for place in (given, given / "adapter"):
+        if (place / "adapter_config.json").is_file():
+            return place
+    raise InputError("no adapter_config.json in it; give the folder of an adapter", given)
+
+
 def digest(path: Path) -> str:
     """SHA-256 of the weights, hexadecimal: of the .gguf file, or over the folder's weight files."""
     if path.is_file():
         return _of_file(path)
     files = sorted({file for pattern in WEIGHTS for file in path.glob(pattern)})
     return hashlib.sha256("\n".join(map(_of_file, files)).encode()).hexdigest()
+
+
+def adapted(name: str, folder: Path) -> str:
+    """What the model ``name`` is called with the adapter of ``folder`` on it: an arm of its own.
+
+    Behind a plus the folder's name, or that of the run of training where it is called "adapter",
+    as in every run; then eight digits of its weights' digest, for a run may be done again.
+    """
+    whole_path = folder.resolve()
+    run = whole_path.parent.name if whole_path.name == "adapter" else whole_path.name
+    return f"{name}+{run}-{digest(folder)[:8]}"
 
 
 def load(
@@ -99,14 +137,12 @@ def load(
 def attach(model: Any, folder: str | Path, base: str, *, trainable: bool = False) -> Any:
     """``model`` with the adapter of ``folder`` on it (peft's model; the base is changed in place).
 
-    ``base``: the digest of the model's weights. Raises InputError where the folder holds no
-    adapter, and where it was trained on other weights.
+    ``folder`` as in ``find_adapter``; ``base``: the digest of the model's weights. Raises
+    InputError where the folder holds no adapter, and where it was trained on other weights.
     """
     import peft  # noqa: PLC0415 - an optional extra, heavy to load
 
-    folder = Path(folder)
-    if not (folder / "adapter_config.json").is_file():
-        raise InputError("no adapter_config.json in it; give the folder of an adapter", folder)
+    folder = find_adapter(folder)
     signed = folder / BASE
     if signed.is_file():
         try:
@@ -130,9 +166,14 @@ def attach(model: Any, folder: str | Path, base: str, *, trainable: bool = False
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without bars that nobody asked for, and peft's use of a name that transformers gave up."""
+    """Without bars that nobody asked for, and without what peft says of every adapter.
+
+    It uses a name that transformers gave up, and misses the configuration that a .gguf file's
+    folder does not have.
+    """
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        warnings.filterwarnings("ignore", "Could not find a config file", UserWarning)
         yield
 
 
@@ -160,6 +201,28 @@ def prompt_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
             error
         )
     return list(ids)
+
+
+def text_of(tokenizer: Any, ids: Sequence[int]) -> str:
+    """What the tokens say, as they stand."""
+    text: str = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    return text
+
+
+def pieces(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
+    """Each token's part of the text; a character of several tokens is with its last."""
+    found: list[str] = []
+    # The last whole characters are read again with what follows, for how the two are joined.
+    before, after = list[int](), list[int]()
+    for place, one in enumerate(ids):
+        after.append(one)
+        text = text_of(tokenizer, before + after)
+        if text.endswith(UNFINISHED) and place + 1 < len(ids):
+            found.append("")
+            continue
+        found.append(text[len(text_of(tokenizer, before)) :])
+        before, after = after, []
+    return tuple(found)
 
 
 def _of_file(path: Path) -> str:

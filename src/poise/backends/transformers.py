@@ -46,20 +46,19 @@ Told = Callable[[int], None]
 TOP = 20
 """Most alternatives a token comes with."""
 
-UNFINISHED = "\N{REPLACEMENT CHARACTER}"
-"""What a tokenizer shows for the first bytes of a character whose others are still to come."""
-
 
 class Transformers:
     """A causal language model of a .gguf file or a Hugging Face folder, with a chat template.
 
-    ``path`` None: the embedded model. ``adapter``: the folder of an adapter for it. ``draws``: the
-    most draws in one request. ``context``: tokens that prompt and reply may have together, None: as
-    many as the model was made for. ``dtype``: ``float32``, ``bfloat16`` or ``float16``. ``device``
-    None: the first accelerator, else the processor.
+    ``path`` None: the embedded model. ``adapter``: the folder of an adapter for it, or of the run
+    of training that wrote one. ``draws``: the most draws in one request. ``context``: tokens that
+    prompt and reply may have together, None: as many as the model was made for. ``dtype``:
+    ``float32``, ``bfloat16`` or ``float16``. ``device`` None: the first accelerator, else the
+    processor.
 
     Loaded on first use and, after ``aclose``, again; may be used in several event loops. Raises
-    ModelMissing, here when there is no such model, on first use when it cannot be read.
+    ModelMissing, here when there is no such model, on first use when it cannot be read; InputError
+    here for a folder without an adapter, on first use for one of other weights.
     """
 
     engine = "transformers"
@@ -79,7 +78,9 @@ class Transformers:
         if draws < 1 or (context is not None and context < 2):
             raise UsageError(f"draws={draws}, context={context}: must be >= 1 and >= 2 tokens")
         self.path = checkpoint.find(path)
-        self.adapter = None if adapter is None else Path(adapter)
+        self.adapter = None if adapter is None else checkpoint.find_adapter(adapter)
+        name = self.path.stem if self.path.suffix == ".gguf" else self.path.name
+        self._name = name if self.adapter is None else checkpoint.adapted(name, self.adapter)
         self.draws, self.context, self.dtype, self.device = draws, context, dtype, device
         self._model: _Model | None = None
         self._worker: ThreadPoolExecutor | None = None
@@ -87,9 +88,8 @@ class Transformers:
 
     @property
     def model(self) -> str:
-        """The file's or folder's name, with the adapter's behind a plus."""
-        name = self.path.stem if self.path.suffix == ".gguf" else self.path.name
-        return name if self.adapter is None else f"{name}+{self.adapter.name}"
+        """The file's or folder's name, with an adapter as ``checkpoint.adapted`` has it."""
+        return self._name
 
     async def capabilities(self) -> Capabilities:
         """Known without loading anything."""
@@ -278,31 +278,19 @@ class _Model:
             chosen, top = tuple(drawn.chosen[row][: len(said)]), None
             if drawn.top:
                 top = tuple(
-                    tuple((self._text([one]), value) for one, value in listed)
+                    tuple(
+                        (checkpoint.text_of(self.tokenizer, [one]), value) for one, value in listed
+                    )
                     for listed in drawn.listed[row][: len(said)]
                 )
-            logprobs = TokenLogprobs(self._pieces(said), chosen, top)
+            logprobs = TokenLogprobs(checkpoint.pieces(self.tokenizer, said), chosen, top)
         finish = "stop" if ended else "length"
-        return Reply(self._text(said), finish=finish, tokens=len(ids), logprobs=logprobs)
-
-    def _text(self, ids: Sequence[int]) -> str:
-        text: str = self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-        return text
-
-    def _pieces(self, ids: Sequence[int]) -> tuple[str, ...]:
-        """Each token's part of the text; a character of several tokens is with its last."""
-        pieces: list[str] = []
-        # The last whole characters are read again with what follows, for how the two are joined.
-        before, after = list[int](), list[int]()
-        for place, one in enumerate(ids):
-            after.append(one)
-            text = self._text(before + after)
-            if text.endswith(UNFINISHED) and place + 1 < len(ids):
-                pieces.append("")
-                continue
-            pieces.append(text[len(self._text(before)) :])
-            before, after = after, []
-        return tuple(pieces)
+        return Reply(
+            checkpoint.text_of(self.tokenizer, said),
+            finish=finish,
+            tokens=len(ids),
+            logprobs=logprobs,
+        )
 
 
 @dataclass(slots=True)

@@ -10,7 +10,15 @@ from typing import Any
 
 import stamina
 
-from poise.arms import HTTP_DECODING, engine, is_embedded, server
+from poise.arms import (
+    HTTP_DECODING,
+    TRANSFORMERS,
+    check_decoding,
+    engine,
+    is_embedded,
+    merged,
+    server,
+)
 from poise.backends import Http, Stored
 from poise.config import Alias, Config, environment_key, load
 from poise.errors import UsageError
@@ -43,6 +51,7 @@ class ArmFlags:
     config: Path | None = None
     concurrency: int = 8
     profile: str | None = None
+    edt: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +97,8 @@ def choose(flags: ArmFlags) -> Chosen:
     else:
         policy = parse_policy(stated or "beta", flags.max_samples)
     backend, decoding, prompt = _backend(flags, alias, config)
-    decoding = {**decoding, **alias.decoding}
-    if flags.temperature is not None:
-        decoding["temperature"] = flags.temperature
-    heat = decoding.get("temperature")
-    if isinstance(heat, float) and not math.isfinite(heat):
-        raise UsageError(f"--temperature (temperature) is {heat}: it must be a finite number")
-    if flags.reply_tokens is not None:
-        decoding["max_tokens"] = flags.reply_tokens
-    length = decoding.get("max_tokens", 1)
-    if not isinstance(length, int) or not 1 <= length <= 1_000_000:
-        raise UsageError(f"--reply-tokens (max_tokens) is {length}: it must be 1 to 1000000")
+    decoding = _decoding(flags, alias, decoding)
+    check_decoding(backend.engine, decoding)
     prompt = alias.prompt(prompt)
     if flags.system is not None:
         prompt = Prompt(flags.system, prompt.examples)
@@ -114,6 +114,22 @@ def choose(flags: ArmFlags) -> Chosen:
         ),
         profile=profile,
     )
+
+
+def _decoding(flags: ArmFlags, alias: Alias, default: Mapping[str, Any]) -> dict[str, Any]:
+    """Flags first, then the alias, then what suits the model. Raises UsageError."""
+    if flags.edt is not None and flags.temperature is not None:
+        raise UsageError("--edt sets the temperature of each token; leave --temperature out")
+    said = {"temperature": flags.temperature, "edt": flags.edt, "max_tokens": flags.reply_tokens}
+    stated = merged(alias.decoding, {name: v for name, v in said.items() if v is not None})
+    made = merged(default, stated)
+    heat = made.get("temperature")
+    if isinstance(heat, float) and not math.isfinite(heat):
+        raise UsageError(f"--temperature (temperature) is {heat}: it must be a finite number")
+    length = made.get("max_tokens", 1)
+    if not isinstance(length, int) or not 1 <= length <= 1_000_000:
+        raise UsageError(f"--reply-tokens (max_tokens) is {length}: it must be 1 to 1000000")
+    return made
 
 
 def _profile(flags: ArmFlags, alias: Alias) -> Profile | None:
@@ -136,17 +152,16 @@ def _backend(
     if alias.upstream is not None:
         return server(config.find_upstream(alias.upstream), model), HTTP_DECODING, Prompt()
     if model is not None and model.startswith("stored:"):
-        if flags.temperature is not None or flags.system is not None:
-            raise UsageError(
-                f"-m {model}: its samples are drawn already; leave --temperature and --system out"
-            )
+        if any(said is not None for said in (flags.temperature, flags.edt, flags.system)):
+            stated = "--temperature and --system" if flags.edt is None else "--edt"
+            raise UsageError(f"-m {model}: its samples are drawn already; leave {stated} out")
         pool = Stored.open(model.removeprefix("stored:"))
         return pool, dict(pool.decoding or {}), Prompt()
-    if model is None or model.endswith(".gguf"):
+    if model is None or model.endswith(".gguf") or model.startswith(TRANSFORMERS):
         return engine(model, config)
     raise UsageError(
-        f"-m {model}: neither an alias of the configuration, a .gguf file nor stored:FILE;"
-        " a model on a server also needs --base-url"
+        f"-m {model}: neither an alias of the configuration, a .gguf file, transformers:MODEL nor"
+        " stored:FILE; a model on a server also needs --base-url"
     )
 
 

@@ -17,8 +17,9 @@ Model = Annotated[
     typer.Option(
         "-m",
         "--model",
-        help="Model name on the server, an alias of the configuration, a .gguf file, or"
-        " stored:POOL.jsonl. Default: the embedded model.",
+        help="Model name on the server, an alias of the configuration, a .gguf file,"
+        " transformers:[MODEL][+ADAPTER] (PyTorch: a .gguf file or folder, the embedded model where"
+        " none is named, and what train wrote), or stored:POOL.jsonl. Default: the embedded model.",
     ),
 ]
 BaseUrl = Annotated[
@@ -43,6 +44,15 @@ KindFlag = Annotated[
 ]
 Temperature = Annotated[
     float | None, typer.Option("--temperature", min=0.0, max=10.0, help="Default: 0.8.")
+]
+Edt = Annotated[
+    str | None,
+    typer.Option(
+        "--edt",
+        metavar="T0,M,GAMMA",
+        help="Entropy-based dynamic temperature in place of a fixed one, with -m transformers:…;"
+        " 0.8,0.8,1 is Self-Calibration's.",
+    ),
 ]
 System = Annotated[str | None, typer.Option("--system", help="System message of the arm.")]
 MaxSamples = Annotated[
@@ -119,6 +129,17 @@ def one_signal(text: str | None, default: str) -> str:
     if signal(names[0]).level == "sample":
         raise UsageError(f"--signals {names[0]} is of single samples; name leader_{names[0]}")
     return names[0]
+
+
+def edt(text: str | None) -> dict[str, float] | None:
+    """The numbers of ``--edt``; None where the flag was not given. Raises UsageError."""
+    if text is None:
+        return None
+    try:
+        t0, m, gamma = map(float, text.split(","))
+    except ValueError:
+        raise UsageError(f"--edt {text}: write three numbers T0,M,GAMMA, as in 0.8,0.8,1") from None
+    return {"t0": t0, "m": m, "gamma": gamma}
 
 
 def listed(text: str | None) -> tuple[str, ...] | None:

@@ -37,6 +37,7 @@ def sample(
     api_key_env: options.KeyEnv = None,
     kind: options.KindFlag = None,
     temperature: options.Temperature = None,
+    edt: options.Edt = None,
     system: options.System = None,
     reply_tokens: options.ReplyTokens = None,
     top_logprobs: Annotated[
@@ -59,7 +60,7 @@ def sample(
     """Sample a file of questions."""
     flags = ArmFlags(
         model, base_url, api_key_env, None, kind, temperature, system, reply_tokens, None, config,
-        concurrency, "none",
+        concurrency, "none", options.edt(edt),
     )  # fmt: skip
     chosen = choose(flags)
     if chosen.arm.decoding.get("temperature") == 0 and n > 1:

@@ -12,8 +12,8 @@
 
     [[alias]]                         # what -m NAME means
     name = "small"
-    upstream = "lab"                  # absent: the embedded model
-    model = "qwen2.5-7b-instruct"     # absent: the only one the server offers
+    upstream = "lab"                  # absent: a model in this process
+    model = "qwen2.5-7b-instruct"     # absent: the only one the server offers, or the embedded one
     policy = "beta:threshold=0.95"
     profile = "small-number.json"     # what makes its probabilities
     kind = "number"
@@ -22,6 +22,12 @@
     [alias.decoding]
     temperature = 0.7
     max_tokens = 512
+
+    [[alias]]                         # a model in this process, run by PyTorch
+    name = "honest"
+    model = "transformers:+runs/prefs"      # transformers:[MODEL][+ADAPTER], as after -m
+    [alias.decoding]
+    edt = {t0 = 0.8, m = 0.8, gamma = 1.0}  # in place of a temperature; this engine's alone
 
     [[segment]]                       # for `fit`: questions that the pattern finds, first match
     name = "division"
@@ -34,7 +40,7 @@
     completion = 0.30
 
     [embedded]                        # the model that runs in this process
-    threads = 1                       # absent: llama.cpp's choice
+    threads = 1                       # of llama.cpp; absent: its choice
     slots = 16
     context = 1024
 

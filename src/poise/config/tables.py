@@ -49,7 +49,9 @@ class Upstream(Table):
 
 
 class Alias(Table):
-    """A name for an arm and what goes with it. ``upstream`` None: the embedded model.
+    """A name for an arm and what goes with it. ``upstream`` None: a model in this process.
+
+    ``model`` is then None for the embedded one, a .gguf file, or transformers:[MODEL][+ADAPTER].
 
     What only the gateway reads: ``fallback``, further upstreams with the same model, in order;
     ``mode`` shadow, which replies with a plain sample and records what would have been answered;

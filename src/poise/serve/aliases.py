@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from poise.arms import HTTP_DECODING, engine, is_embedded, server
+from poise.arms import HTTP_DECODING, check_decoding, engine, is_embedded, merged, server
 from poise.config import Alias, Config, Tier
 from poise.policies import Policy, capped, parse_policy
 from poise.profile import SHIPPED, Profile
@@ -147,11 +147,13 @@ class Aliases:
         if alias.upstream is None and self._connect is None:
             made, decoding, prompt = engine(alias.model, self._config)
         group = self._group(alias, [alias.upstream, *alias.fallback], made)
+        decoding = merged(decoding, alias.decoding)
+        check_decoding("a server" if made is None else made.engine, decoding)
         return Served(
             name=alias.name,
             model=alias.model,
             upstreams=group,
-            decoding={**decoding, **alias.decoding},
+            decoding=decoding,
             prompt=alias.prompt(prompt),
             kind=alias.kind,
             price=self._config.price(alias.model),

@@ -12,6 +12,7 @@ import random
 from dataclasses import dataclass, replace
 from typing import Any
 
+from poise.arms import merged
 from poise.config import Caps
 from poise.errors import UsageError
 from poise.policies import Abstain, Fixed, Policy, parse_policy
@@ -149,7 +150,7 @@ def _decoding(asked: Asked, served: Served, kind: Kind | None, *, bounded: bool)
     """How it is decoded; open chat on a server is passed on, with nothing added but for caps."""
     passed_on = kind is None and served.settings.upstream is not None
     own = served.settings.decoding if passed_on else served.decoding
-    decoding = {**own, **asked.decoding}
+    decoding = merged(own, asked.decoding)
     stated = served.reply_tokens or "max_tokens" in asked.decoding
     if kind in LONG_REPLIES and not stated and (bounded or not passed_on):
         decoding["max_tokens"] = max(decoding.get("max_tokens", 0), LONG_REPLY_TOKENS)
