@@ -1,4 +1,7 @@
-"""The card: how true probabilities are, for people. From a profile, or from graded pools."""
+"""The card: how true probabilities are, for people. From a profile, or from graded pools.
+
+Of the folder of a training run: after how many questions it pays for itself.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import typer
 
 from poise.cli import options
 from poise.cli.batch import say
+from poise.cli.break_even import report_training
 from poise.cli.output import refuse_existing
 from poise.cli.selection import read_arms
 from poise.errors import InputError, RefusedError, UsageError
@@ -27,7 +31,10 @@ SUFFIXES = (".html", ".png", ".json")
 
 def report(
     files: Annotated[
-        list[Path], typer.Argument(help="A profile, or graded pool files.", metavar="FILE…")
+        list[Path],
+        typer.Argument(
+            help="A profile, graded pool files, or the folder of a training run.", metavar="FILE…"
+        ),
     ],
     output: Annotated[
         list[Path] | None,
@@ -40,12 +47,27 @@ def report(
         str | None,
         typer.Option("--signals", help="Without a profile: the signal in [0, 1] to judge."),
     ] = None,
+    price: Annotated[
+        str | None,
+        typer.Option(
+            "--price",
+            help="Of a training run, in dollars: hour=1.2,sample=0.001,token=4e-7, any of these.",
+        ),
+    ] = None,
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,  # noqa: FBT002 - a flag
     as_json: options.AsJson = False,  # noqa: FBT002 - a flag
     quiet: options.Quiet = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Make a card."""
+    """Make a card, or say when training is even."""
+    if any(path.is_dir() for path in files):
+        others = (output, profile, signals, seed or None, overwrite or None, quiet or None)
+        if len(files) > 1 or any(other is not None for other in others):
+            raise UsageError("a training run's folder goes alone, with --price and --json only")
+        report_training(files[0], price, as_json=as_json)
+        return
+    if price is not None:
+        raise UsageError("--price is for the folder of a training run")
     for path in output or ():
         if path.suffix.lower() not in SUFFIXES:
             raise UsageError(f"{path}: a card is {', '.join(SUFFIXES)}")

@@ -12,6 +12,7 @@
 ``pictures``      PNG and SVG, readable without colour
 ``page``          one HTML file that needs nothing else
 ``writing``       a card to .html, .png or .json
+``break_even``    after how many questions training pays for itself; apart from the card
 ================  ================================================================================
 
 It does not know pools, profiles or models: who has them makes an ``Evaluation``.
@@ -19,10 +20,22 @@ It does not know pools, profiles or models: who has them makes an ``Evaluation``
 
 from __future__ import annotations
 
+from poise.report.break_even import BreakEven, Prices, break_even, of_training
 from poise.report.card import Card, make_card
 from poise.report.decision import Decision
 from poise.report.evaluation import Evaluation
 from poise.report.findings import Finding
 from poise.report.writing import write_card
 
-__all__ = ["Card", "Decision", "Evaluation", "Finding", "make_card", "write_card"]
+__all__ = [
+    "BreakEven",
+    "Card",
+    "Decision",
+    "Evaluation",
+    "Finding",
+    "Prices",
+    "break_even",
+    "make_card",
+    "of_training",
+    "write_card",
+]
