@@ -68,7 +68,7 @@ FLAGS = {
     ),
     "sample": (
         *(*ARM, *FILES, "-n", "--seed", "--quiet", "--config", "--top-logprobs", "--dataset"),
-        "--signals",
+        *("--signals", "--edt"),
     ),
     "score": ("-o", "--output", "--profile", "--signals", "--skip-bad", "--overwrite", "--quiet"),
     "report": ("-o", "--output", "--profile", "--signals", "--seed", "--json", "--overwrite"),
@@ -76,7 +76,7 @@ FLAGS = {
     "tune": ("-o", "--target", "--delta", "--policy", "--max-samples", "--profile", "--seed"),
     "serve": ("--config", "--host", "--port", "--workers", "--store", "--log-level"),
     "outcome": ("--store", "--source", "--json", "--config"),
-    "train": ("sft", "probe", "export"),
+    "train": ("sft", "prefs", "rl", "probe", "export"),
     "label": (
         *("-o", "-n", "--profile", "--signals", "--threshold", "--queue", "--labels"),
         *("--override", "--seed", "--json", "--overwrite", "--quiet"),

@@ -172,6 +172,26 @@ def test_a_question_that_is_trained_on_is_not_measured_on(model: Path, tmp_path:
 
 
 @pytest.mark.parametrize(
+    ("name", "said"),
+    [("facts.jsonl", "two files are called facts"), ("held_out.jsonl", "is called held_out")],
+)
+def test_no_set_takes_the_place_of_another(
+    model: Path, tmp_path: Path, name: str, said: str
+) -> None:
+    file = written(tmp_path / "p.jsonl", pools(10))
+    (tmp_path / "more").mkdir()
+    sets = [
+        written(tmp_path / place / name, [pool("f1", ["1", "2"], dataset=place)])
+        for place in (".", "more")
+    ]
+    more = [word for each in sets[: 2 if name == "facts.jsonl" else 1] for word in ("--eval", each)]
+    done = sft(model, file, *more, "-o", tmp_path / "run")
+    assert done.code == 2
+    assert said in done.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
     ("more", "words", "code", "said"),
     [
         ({"gold": None}, ("--target", "labels"), 3, "grade the pools"),
@@ -182,6 +202,7 @@ def test_a_question_that_is_trained_on_is_not_measured_on(model: Path, tmp_path:
         ({}, ("--held-out", "1"), 2, "held-out share"),
         ({}, ("--loss", "tokenised_brier"), 2, "--wording digit"),
         ({}, ("--lr", "0"), 2, "lr=0"),
+        ({}, ("--report-to", "nonsense"), 2, "there is no tracker 'nonsense'"),
         ({}, ("--longest", "12"), 3, "no row fits"),
     ],
 )

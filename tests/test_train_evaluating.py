@@ -181,7 +181,7 @@ def test_confidence_in_wrong_majorities_is_told_apart_from_that_in_right_ones() 
         pool("ungraded", ["1", "1"], gold=None, p_true=[0.9, 0.9]),
         pool("silent", ["1", "1"], p_true=[None, None]),
     ]
-    found = consensus(given, "own")
+    found = consensus(given, column("own"))
     assert found["wrong"] == {"questions": 1, "mean": pytest.approx(0.7)}
     assert found["right"] == {"questions": 1, "mean": pytest.approx(0.9)}
     assert sum(found["left_out"].values()) == 3
@@ -200,6 +200,13 @@ def test_baselines_are_fitted_on_labels_of_other_questions_and_few_of_them() -> 
     assert "reason" in fifty["logprob + platt"]
     unlabelled = baselines(labels, replace(held, y=1 - held.y))
     assert unlabelled["50 labels"]["p + platt"]["mean"] == fifty["p + platt"]["mean"]
+
+
+def test_labels_that_are_all_alike_make_no_map() -> None:
+    labels, held = rows([1.0] * 50, [0.5] * 50), rows([0.0, 1.0], [0.2, 0.9])
+    fifty = baselines(labels, held)["50 labels"]
+    assert fifty["p + platt"] == {"reason": "the labels are all alike"}
+    assert fifty["constant"]["rows"] == 2
 
 
 # -- fresh replies --------------------------------------------------------------------------------
@@ -260,9 +267,9 @@ def test_the_marked_pools_survive_being_written(
     loaded: Loaded, levels: Levels, tmp_path: Path
 ) -> None:
     from poise.pools import read_pools
-    from poise.train.self_calibration import _write_pools
+    from poise.train.folder import write_pools
 
     found = marked(loaded, pools(2), "own", levels)
-    _write_pools(tmp_path / "a.jsonl.gz", found)
+    write_pools(tmp_path / "a.jsonl.gz", found)
     again = list(read_pools(tmp_path / "a.jsonl.gz"))
     assert [one.pool.samples for one in again] == [one.pool.samples for one in found]

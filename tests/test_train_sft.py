@@ -11,14 +11,19 @@ from typing import Any
 
 import pytest
 import torch
+from transformers.integrations.integration_utils import (
+    INTEGRATION_TO_CALLBACK,
+    get_available_reporting_integrations,
+)
 
 import training_pools
 from poise.errors import RefusedError, UsageError
+from poise.pools import Labelled
 from poise.train import sft
 from poise.train.batches import Item, collate, fill_token
 from poise.train.losses import Levels
 from poise.train.model import Loaded, load, with_adapter
-from poise.train.recipe import Recipe, prepare
+from poise.train.recipe import Recipe, data, prepare
 from poise.train.sft import Settings, Watch
 from poise.types import Prompt
 
@@ -310,6 +315,8 @@ def test_confidences_that_become_constant_are_a_collapse() -> None:
 def test_a_model_that_starts_flat_has_not_collapsed() -> None:
     assert not sft.flat(steps([0.03] * 20))
     assert not sft.flat(steps([0.03] * 10 + [0.2] * 10))
+    assert not sft.flat(steps([0.06] * 10 + [0.02] * 40)), "it found its base rate first"
+    assert sft.flat(steps([0.02] * 10 + [0.2] * 10 + [0.02] * 10)), "it could rank, and lost it"
 
 
 def test_constant_targets_are_no_reason_to_stop() -> None:
@@ -381,3 +388,27 @@ def test_an_accuracy_that_holds_lets_the_run_finish(
     done = trained(adapted, items, tmp_path, settings=settings, watch=watch)
     assert len(done.steps) == 6
     assert [step.get("accuracy") for step in done.steps] == [None, None, 1.0, None, None, 1.0]
+
+
+def test_no_question_that_is_measured_chooses_a_threshold_or_fits_a_map() -> None:
+    """It stands under another name among those that are left over by ``limit``."""
+    given = training_pools.pools(30)
+    first = data(given, {}, Recipe(limit=5), Prompt())
+    assert len(first.labels) > 5
+    left_over = next(one for one in first.labels if one.pool.group not in groups(first.train))
+    same = training_pools.pool(left_over.pool.question_id, ["1", "2"], dataset="renamed")
+    made = data(given, {"more": [same]}, Recipe(limit=5), Prompt())
+    for part in ("labels", "thresholds"):
+        lost = groups(getattr(first, part)) - groups(getattr(made, part))
+        assert left_over.pool.group in lost, part
+    assert groups(made.train) == groups(first.train)
+
+
+def groups(pools: Sequence[Labelled]) -> set[tuple[str, str]]:
+    return {one.pool.group for one in pools}
+
+
+def test_a_tracker_that_is_not_installed_is_said_before_anything_starts() -> None:
+    absent = {*INTEGRATION_TO_CALLBACK} - {*get_available_reporting_integrations()}
+    with pytest.raises(UsageError, match="is not installed"):
+        Settings(report_to=(min(absent),))

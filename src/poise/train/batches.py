@@ -47,7 +47,7 @@ def collate(items: Sequence[Item], fill: int) -> dict[str, Tensor]:
 
     ``ids`` and ``mask`` (m, L), ``target`` (m,); with g > 0 also ``response_ids`` and
     ``response_mask`` (g, R), and ``labels`` (g, T): the last T places, T the longest response, with
-    ``IGNORED`` before each row's own.
+    ``IGNORED`` before each row's own and where a row skips one.
     """
     asked = padded((item.confidence for item in items), fill)
     batch = {
@@ -61,10 +61,15 @@ def collate(items: Sequence[Item], fill: int) -> dict[str, Tensor]:
         longest = max(row.response for row in said)
         batch["response_ids"] = torch.tensor(rows.ids)
         batch["response_mask"] = torch.tensor(rows.mask)
-        batch["labels"] = torch.tensor(
-            [[IGNORED] * (longest - row.response) + list(row.ids[-row.response :]) for row in said]
-        )
+        batch["labels"] = torch.tensor([_labels(row, longest) for row in said])
     return batch
+
+
+def _labels(row: ResponseRow, longest: int) -> list[int]:
+    labels = [IGNORED] * (longest - row.response) + list(row.ids[-row.response :])
+    if row.skipped is not None:
+        labels[-row.skipped] = IGNORED
+    return labels
 
 
 def last_logits(

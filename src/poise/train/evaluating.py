@@ -30,16 +30,20 @@ from poise.train.batches import fill_token, last_logits
 from poise.train.losses import Levels, shares
 from poise.train.model import Loaded
 from poise.train.rows import TooLong, confidence_row, padded
+from poise.train.stating import STATED, stated_row
+from poise.types import Prompt
 
 __all__ = [
     "Graded",
     "baselines",
     "changes",
+    "column",
     "confidence",
     "consensus",
     "graded",
     "marked",
     "numbers",
+    "rated",
 ]
 
 LABELS = (50, 200)
@@ -86,6 +90,7 @@ def marked(
     wording: str,
     levels: Levels,
     *,
+    prompt: Prompt | None = None,
     longest: int = 1024,
     batch: int = 16,
 ) -> list[Labelled]:
@@ -93,6 +98,7 @@ def marked(
 
     The signal is named as the wording's own (``column``); None where a sample is unreadable or its
     row too long, and where the tokens that count have less than ``LEAST_MASS`` together.
+    ``prompt``: what asks for a stated confidence, for the wording ``stated`` alone.
     """
     name = column(wording)
     places: list[tuple[int, int]] = []
@@ -104,7 +110,12 @@ def marked(
                 continue
             try:
                 assert question is not None
-                row = confidence_row(loaded.tokenizer, question, sample, wording, longest=longest)
+                if prompt is not None and wording == STATED:
+                    row = stated_row(loaded.tokenizer, question, sample, prompt, longest=longest)
+                else:
+                    row = confidence_row(
+                        loaded.tokenizer, question, sample, wording, longest=longest
+                    )
             except TooLong:
                 continue
             places.append((place, sample.index))
@@ -136,7 +147,8 @@ def marked(
 
 def column(wording: str) -> str:
     """The name under which a confidence in this wording is stored with a sample."""
-    return "digit_confidence" if wording == "digit" else PTrue(wording).name  # type: ignore[arg-type]
+    own = {"digit": "digit_confidence", STATED: "stated_confidence"}
+    return own[wording] if wording in own else PTrue(wording).name  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +173,12 @@ class Graded:
 
 def graded(pools: Sequence[Labelled], wording: str) -> Graded:
     """The readable, graded samples of marked pools, in file order."""
-    name, mean, total = column(wording), Logprob(), Logprob("sum")
+    return rated(pools, column(wording))
+
+
+def rated(pools: Sequence[Labelled], name: str) -> Graded:
+    """The readable, graded samples, in file order; ``name``: the signal read as confidence."""
+    mean, total = Logprob(), Logprob("sum")
     groups: list[tuple[str, str]] = []
     table: list[tuple[float, float, float, float]] = []
     for one in pools:
@@ -234,14 +251,15 @@ def changes(before: Graded, after: Graded, *, seed: int = 0) -> dict[str, Any]:
     return found
 
 
-def consensus(pools: Sequence[Labelled], wording: str) -> dict[str, Any]:
+def consensus(pools: Sequence[Labelled], name: str) -> dict[str, Any]:
     """Mean confidence in the majority answer where it is wrong, and where it is right.
+
+    ``name``: the stored signal that is the confidence.
 
     The majority answer has more votes than any other (ties are counted apart); a question's mean is
     over its samples with that answer that state a confidence. A rise on wrong consensus is how
     training to agree with oneself goes wrong unseen.
     """
-    name = column(wording)
     found: dict[int, list[float]] = {0: [], 1: []}
     none: Counter[str] = Counter()
     for one in pools:
@@ -308,6 +326,8 @@ def _platt(labels: Graded, held_out: Graded, name: str, size: int, seed: int) ->
     there, known = ~np.isnan(x), ~np.isnan(asked)
     if there.sum() < 2 or not known.any():
         return {"reason": "the rows keep no such number"}
+    if len(set(y[there])) < 2:
+        return {"reason": "the labels are all alike"}
     fitted = Platt("probability" if name == "p" else "real").fit(x[there], y[there])
     mapped = np.full(len(asked), np.nan)
     mapped[known] = fitted.predict_proba(asked[known])[:, 1]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
-    "TARGETS",
+    "LAYERS",
     "Counts",
     "Loaded",
     "count",
@@ -37,8 +37,9 @@ __all__ = [
 ]
 
 DTYPES = ("float32", "bfloat16", "float16")
-TARGETS = ("q_proj", "v_proj")
-"""The layers that get an adapter (Self-Calibration, arXiv 2503.00031)."""
+LAYERS: dict[str, tuple[str, ...] | str] = {"qv": ("q_proj", "v_proj"), "all": "all-linear"}
+"""Which layers get an adapter: queries and values (Self-Calibration, arXiv 2503.00031), or every
+linear layer but the head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ def with_adapter(
     rank: int = 32,
     alpha: float = 16,
     dropout: float = 0.05,
-    targets: Sequence[str] = TARGETS,
+    targets: Sequence[str] | str = LAYERS["qv"],
     seed: int = 0,
 ) -> Loaded:
     """A new LoRA adapter on it, which changes nothing yet, alone is trainable and drops out.
@@ -142,7 +143,7 @@ def with_adapter(
         r=rank,
         lora_alpha=alpha,  # type: ignore[arg-type]  # only ever divided by the rank
         lora_dropout=dropout,
-        target_modules=list(targets),
+        target_modules=targets if isinstance(targets, str) else list(targets),
         bias="none",
         task_type="CAUSAL_LM",
     )
@@ -152,8 +153,9 @@ def with_adapter(
             with checkpoint.quiet():
                 model = peft.get_peft_model(loaded.model, config)
         except ValueError as error:
+            named = targets if isinstance(targets, str) else ", ".join(targets)
             raise UsageError(
-                f"no adapter can be put on {', '.join(targets)} ({' '.join(str(error).split())})"
+                f"no adapter can be put on {named} ({' '.join(str(error).split())})"
             ) from error
     return replace(loaded, model=model.train())
 
@@ -168,7 +170,8 @@ def save_adapter(loaded: Loaded, folder: str | Path) -> None:
     """Write the adapter, and which weights it belongs to. Raises UsageError without an adapter."""
     if not hasattr(loaded.model, "peft_config"):
         raise UsageError("the model has no adapter to save")
-    loaded.model.save_pretrained(str(folder))
+    with checkpoint.quiet():
+        loaded.model.save_pretrained(str(folder))
     checkpoint.sign(Path(folder), loaded.name, loaded.sha256)
 
 

@@ -5,7 +5,6 @@ A question is in one part, whatever its samples. It does not know trainers, fold
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,12 +12,15 @@ from typing import Any
 
 from poise.errors import InputError, RefusedError, UsageError
 from poise.pools import Labelled
+from poise.train import lineage
 from poise.train.batches import Item
+from poise.train.early import BUDGETS
 from poise.train.evaluating import LABELS
 from poise.train.losses import Levels
-from poise.train.model import Loaded
+from poise.train.model import LAYERS, Loaded
 from poise.train.rows import TooLong, confidence_row, digit_tokens, response_row
 from poise.train.sft import Settings
+from poise.train.stating import STATED, VALUES, line_of, stated_response, stated_row, stating
 from poise.train.targets import Example, Target, balanced, first, parted, targets
 from poise.types import Prompt
 
@@ -34,6 +36,9 @@ class Recipe:
     teach a base rate of one half). ``threshold`` (eta): rows with a target above it keep their
     response. ``held_out``: share of the questions never trained on, of which ``questions`` are
     measured; ``segments`` are held out whole. ``score``: ask the untrained model for c_i first.
+    ``layers``: a name in ``model.LAYERS``.
+    ``in_use``: fresh samples a held-out question for the numbers in use, 0 for none of these.
+    ``answer_above``: with a stated confidence, the threshold of the report's abstention.
     """
 
     target: Target = "ssc"
@@ -50,14 +55,37 @@ class Recipe:
     rank: int = 32
     alpha: float = 16
     dropout: float = 0.05
+    layers: str = "qv"
     draws: int = 4
+    in_use: int = 16
+    answer_above: float = 0.5
     settings: Settings = field(default_factory=Settings)
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:
             raise UsageError(f"threshold={self.threshold}: must be in [0, 1]")
-        if self.settings.loss == "tokenised_brier" and self.wording != "digit":
-            raise UsageError("the tokenised Brier loss is over stated digits: --wording digit")
+        if self.layers not in LAYERS:
+            raise UsageError(f"layers {self.layers!r}: must be one of {', '.join(LAYERS)}")
+        if self.in_use and self.in_use < BUDGETS[0]:
+            raise UsageError(
+                f"in_use={self.in_use}: draw {BUDGETS[0]} samples or more, or 0 to leave it out"
+            )
+        if self.settings.loss == "tokenised_brier" and self.wording not in ("digit", STATED):
+            raise UsageError(
+                "the tokenised Brier loss is over stated digits: --wording digit, or stated"
+            )
+        if not 0 <= self.answer_above < 1:
+            raise UsageError(f"answer_above={self.answer_above}: must be in [0, 1)")
+        if self.wording == STATED and (self.in_use or not self.settings.weight):
+            raise UsageError(
+                "a stated confidence is learnt with its form, by the generation loss, and not asked"
+                " about samples in use: --weight above 0, and --in-use 0"
+            )
+
+    @property
+    def asking(self) -> str:
+        """The wording in which P(True) of a sample is asked, as its weight in a target."""
+        return "own" if self.wording in ("digit", STATED) else self.wording
 
     @property
     def balances(self) -> bool:
@@ -67,12 +95,17 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Pools to train on, to measure on by name, and training questions with one label each."""
+    """Pools to train on, to measure on by name, and training questions with one label each.
+
+    ``thresholds``: whole pools of the training part to choose thresholds on, those that are not
+    trained on first.
+    """
 
     train: tuple[Labelled, ...]
     held_out: Mapping[str, tuple[Labelled, ...]]
     labels: tuple[Labelled, ...]
     prompt: Prompt
+    thresholds: tuple[Labelled, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +124,9 @@ def data(
 ) -> Data:
     """Part the pools by question, and take what is measured from the part not trained on.
 
-    ``others``: further pools to measure on, by name. Raises InputError where one of their questions
-    is trained on as well, RefusedError where nothing is left to train on.
+    ``prompt`` is the arm's; to state a confidence is asked for on top of it where the recipe wants
+    one stated. ``others``: further pools to measure on, by name. Raises InputError where one of
+    their questions is trained on as well, RefusedError where nothing is left to train on.
     """
     outside = [one for one in pools if one.pool.segment in recipe.segments]
     inside = [one for one in pools if one.pool.segment not in recipe.segments]
@@ -103,24 +137,31 @@ def data(
     train = first(part, recipe.limit)
     if not train:
         raise RefusedError("no question is left to train on; give more pools or hold less out")
-    measured = {"held_out": held, "segments": outside, **others}
+    measured: dict[str, Sequence[Labelled]] = {"held_out": held, "segments": outside}
+    if both := sorted(measured.keys() & others.keys()):
+        raise UsageError(f"a set to measure on is called {both[0]}, as a part of the pools is")
+    measured |= others
     kept = {name: tuple(first(them, recipe.questions)) for name, them in measured.items() if them}
-    asked = {_asked(one) for one in train} - {None}
+    trained = {lineage.asked(one) for one in train} - {None}
     for name, them in kept.items():
-        twice = [one.pool.question_id for one in them if _asked(one) in asked]
+        twice = [one.pool.question_id for one in them if lineage.asked(one) in trained]
         if twice:
             raise InputError(
                 f"{name}: {len(twice)} of its questions are trained on as well, {twice[0]} first;"
                 " measure on others"
             )
-    return Data(tuple(train), kept, tuple(_one_label_each(part, recipe.settings.seed)), prompt)
-
-
-def _asked(one: Labelled) -> str | None:
-    question = one.pool.question
-    if question is None:
-        return None
-    return json.dumps([question.messages, question.options], sort_keys=True)
+    # What a set shares with questions that are left over may not choose thresholds or fit maps.
+    asked = {lineage.asked(one) for them in kept.values() for one in them} - {None}
+    part = [one for one in part if lineage.asked(one) not in asked]
+    groups = {one.pool.group for one in train}
+    spare = [one for one in part if one.pool.group not in groups]
+    return Data(
+        tuple(train),
+        kept,
+        tuple(_one_label_each(part, recipe.settings.seed)),
+        stating(prompt) if recipe.wording == STATED else prompt,
+        tuple(first([*spare, *train], recipe.questions)),
+    )
 
 
 def _one_label_each(pools: Sequence[Labelled], seed: int) -> list[Labelled]:
@@ -145,6 +186,8 @@ def _one_label_each(pools: Sequence[Labelled], seed: int) -> list[Labelled]:
 
 def levels_of(loaded: Loaded, wording: str) -> Levels:
     """The tokens that state a confidence in this wording. Raises UsageError without such tokens."""
+    if wording == STATED:
+        return Levels(tuple((token,) for token in line_of(loaded.tokenizer).digits), VALUES)
     if wording == "digit":
         digits = digit_tokens(loaded.tokenizer)
         return Levels(digits, tuple(k / (len(digits) - 1) for k in range(len(digits))))
@@ -153,7 +196,7 @@ def levels_of(loaded: Loaded, wording: str) -> Levels:
 
 def prepare(loaded: Loaded, train: Sequence[Labelled], prompt: Prompt, recipe: Recipe) -> Prepared:
     """Targets, balance and token rows. Raises InputError where no sample has a target or fits."""
-    made = targets(train, recipe.target, recipe.wording if recipe.wording != "digit" else "own")
+    made = targets(train, recipe.target, recipe.asking)
     questions = len({example.group for example in made.examples})
     wanted = recipe.rows or 8 * questions
     seed = recipe.settings.seed
@@ -181,7 +224,9 @@ def prepare(loaded: Loaded, train: Sequence[Labelled], prompt: Prompt, recipe: R
         "questions_counted_plainly": made.unweighted,
         "rows": len(items),
         "rows_too_long": long,
-        "rows_with_response": len(kept),
+        "rows_with_response": sum(
+            item.response is not None and item.target > recipe.threshold for item in items
+        ),
         "balanced": recipe.balances,
         "mean_target": sum(item.target for item in items) / len(items),
         "tokens": sum(tokens) + sum(len(row.ids) for row in kept),
@@ -194,6 +239,12 @@ def _item(loaded: Loaded, example: Example, prompt: Prompt, recipe: Recipe) -> I
     sample, question, longest = example.sample, example.question, recipe.longest
     if not sample.text:
         raise InputError(f"question {question.id}: the pool keeps no texts; sample with texts")
+    if recipe.wording == STATED:
+        rest: dict[str, Any] = {"longest": longest}
+        row = stated_row(loaded.tokenizer, question, sample, prompt, **rest)
+        rest |= {"target": example.target, "whole": example.target > recipe.threshold}
+        said = stated_response(loaded.tokenizer, question, sample, prompt, **rest)
+        return Item(row, example.target, said)
     row = confidence_row(loaded.tokenizer, question, sample, recipe.wording, longest=longest)
     kept = None
     if recipe.settings.weight and example.target > recipe.threshold:

@@ -33,7 +33,10 @@ __all__ = [
 ]
 
 WORDINGS = ("own", "user", "proposed", "digit")
-"""Three wordings of P(True), and one that asks for a digit (for the tokenised Brier loss)."""
+"""Three wordings of P(True), and one that asks for a digit (for the tokenised Brier loss).
+
+A confidence that the reply states itself is no further question: its rows are in ``stating``.
+"""
 
 DIGITS = "0123456789"
 _DIGIT = (
@@ -48,10 +51,14 @@ class TooLong(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ResponseRow:
-    """Token ids of prompt and response; the last ``response`` of them, >= 1, carry the loss."""
+    """Token ids of prompt and response; the last ``response`` of them, >= 1, carry the loss.
+
+    ``skipped``: the place among them, from 1 for the last, that carries none; None: all do.
+    """
 
     ids: tuple[int, ...]
     response: int
+    skipped: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

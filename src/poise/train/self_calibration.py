@@ -9,6 +9,7 @@ Everything lands in one folder, and a run that was killed goes on from there::
     checkpoints/         the Trainer's
     adapter/             the trained adapter
     after.NAME.jsonl.gz  the same pools with the trained model's confidence
+    fresh.NAME.jsonl.gz  the trained model's own samples, with the confidence of both
     report.json          all of it
 
 The marked pools can be replayed: samples are the same, only the confidences differ. It does not
@@ -19,22 +20,27 @@ Source: Huang et al. 2025, arXiv 2503.00031.
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import json
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from poise.errors import UsageError
-from poise.files import whole
-from poise.pools import Labelled, pool_record, read_pools
-from poise.train import evaluating, sft
+from poise.pools import Labelled, read_pools
+from poise.train import cost, evaluating, in_use, sft
+from poise.train.folder import (
+    enter,
+    fingerprint,
+    hashed,
+    plain,
+    read_record,
+    write_pools,
+    write_record,
+)
+from poise.train.lineage import remember
 from poise.train.losses import Levels
 from poise.train.model import (
+    LAYERS,
     Loaded,
     count,
     require_memory,
@@ -42,9 +48,11 @@ from poise.train.model import (
     with_adapter,
     without_adapter,
 )
-from poise.train.recipe import Data, Recipe, levels_of, prepare
+from poise.train.recipe import Data, Prepared, Recipe, levels_of, prepare
 from poise.train.replies import accuracy
 from poise.train.signs import signs
+from poise.train.stated import stated_numbers
+from poise.train.stating import STATED, line_of, longer
 from poise.types import Prompt
 
 __all__ = ["run"]
@@ -74,10 +82,12 @@ def run(
     kept = folder / "report.json"
     asked = _open(loaded, given, recipe, folder, resume=resume)
     if kept.is_file():
-        return _read(kept)
+        return read_record(kept)
     levels = levels_of(loaded, recipe.wording)
     train = (
-        _scored(loaded, given.train, recipe, levels, folder, say) if recipe.score else given.train
+        _scored(loaded, given.train, given.prompt, recipe, folder, say)
+        if recipe.score
+        else given.train
     )
     prepared = prepare(loaded, train, given.prompt, recipe)
     say(_sentence(prepared.counts, recipe))
@@ -85,13 +95,11 @@ def run(
     started = time.monotonic()
     with without_adapter(adapted) as untrained:
         before = _before(untrained, given, recipe, levels, folder, say)
-    seconds = {"before": time.monotonic() - started}
+    seconds: dict[str, float | None] = {"before": time.monotonic() - started}
     say(f"training: {recipe.settings.steps(len(prepared.items))} steps")
-    watch = _watch(adapted, given, before, recipe)
-    place, settings = folder / "checkpoints", recipe.settings
-    rest: dict[str, Any] = {"told": told, "watch": watch, "resume": resume}
-    trained = sft.train(adapted, prepared.items, levels, settings, place, **rest)
-    save_adapter(adapted, folder / "adapter")
+    rest: dict[str, Any] = {"told": told, "resume": resume}
+    rest["watch"] = _watch(adapted, given, before, recipe)
+    trained = _trained(adapted, prepared, levels, recipe, folder, given, **rest)
     seconds["training"] = trained.seconds
     started = time.monotonic()
     after = {
@@ -104,16 +112,60 @@ def run(
         "asked": asked,
         "model": _model(adapted),
         "data": prepared.counts,
-        "evaluation": {
-            name: {**before["sets"][name], "after": numbers} for name, numbers in after.items()
-        },
+        "evaluation": {n: {**before["sets"][n], "after": them} for n, them in after.items()},
         "change": _changes(folder, given, recipe),
+        "cost": _cost(train, recipe),
+        **_used(adapted, given, recipe, levels, folder, seconds, say),
         "seconds": seconds,
         **_told(trained),
     }
     report["signs"] = signs(report)
-    _write(kept, report)
+    write_record(kept, report)
     return report
+
+
+def _trained(
+    adapted: Loaded,
+    prepared: Prepared,
+    levels: Levels,
+    recipe: Recipe,
+    folder: Path,
+    given: Data,
+    **rest: Any,
+) -> sft.Trained:
+    """Train, and keep the adapter and which questions it has seen."""
+    place = folder / "checkpoints"
+    trained = sft.train(adapted, prepared.items, levels, recipe.settings, place, **rest)
+    save_adapter(adapted, folder / "adapter")
+    remember(folder / "adapter", given.train)
+    return trained
+
+
+def _cost(train: Sequence[Labelled], recipe: Recipe) -> dict[str, Any]:
+    """What the training data had taken: the samples, and P(True) of them where it was used."""
+    name = evaluating.column(recipe.asking)
+    asked = recipe.score or recipe.target in ("ssc", "p_true")
+    scored = cost.scoring(train, name) if asked else 0
+    return {"generation": cost.generation(train), "scoring": {"rows": scored}}
+
+
+def _used(
+    adapted: Loaded,
+    given: Data,
+    recipe: Recipe,
+    levels: Levels,
+    folder: Path,
+    seconds: dict[str, float | None],
+    say: Say,
+) -> dict[str, Any]:
+    """The report's section ``in_use``, none where it was not asked for; adds to ``seconds``."""
+    if not recipe.in_use:
+        return {}
+    started = time.monotonic()
+    found = in_use.in_use(adapted, given, recipe, levels, folder, say=say)
+    seconds["in_use"] = time.monotonic() - started
+    seconds["a_confidence"] = found.a_confidence
+    return {"in_use": dict(found.section)}
 
 
 def _adapted(loaded: Loaded, recipe: Recipe, longest: int) -> Loaded:
@@ -123,6 +175,7 @@ def _adapted(loaded: Loaded, recipe: Recipe, longest: int) -> Loaded:
         rank=recipe.rank,
         alpha=recipe.alpha,
         dropout=recipe.dropout,
+        targets=LAYERS[recipe.layers],
         seed=recipe.settings.seed,
     )
     require_memory(adapted, recipe.settings.batch, longest)
@@ -143,15 +196,7 @@ def _told(trained: sft.Trained) -> dict[str, Any]:
     return {
         "stopped": trained.stopped,
         "resumed_at_step": trained.resumed,
-        "steps": [_plain(step) for step in trained.steps],
-    }
-
-
-def _plain(step: Mapping[str, Any]) -> dict[str, Any]:
-    """A step's record for JSON, which has no word for a loss that is no number."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in step.items()
+        "steps": [plain(step) for step in trained.steps],
     }
 
 
@@ -172,57 +217,19 @@ def _open(
     made = {
         "recipe": asdict(recipe),
         "model": loaded.sha256,
-        "prompt": _hash([asdict(given.prompt)]),
-        "train": _fingerprint(given.train),
-        "held_out": {name: _fingerprint(pools) for name, pools in given.held_out.items()},
+        "prompt": hashed([asdict(given.prompt)]),
+        "train": fingerprint(given.train),
+        "held_out": {name: fingerprint(pools) for name, pools in given.held_out.items()},
+        "thresholds": fingerprint(given.thresholds),
     }
-    asked: dict[str, Any] = json.loads(json.dumps(made))
-    place = folder / "settings.json"
-    if place.is_file():
-        earlier = _read(place)
-        if not resume:
-            raise UsageError(f"{folder} holds a run; pass --resume, or name another folder")
-        other = _differing(earlier, asked)
-        if other:
-            raise UsageError(f"{folder} is of another run: {', '.join(other)} differ")
-        return asked
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is there already and holds no run; name another folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{folder}: cannot be made ({error.strerror})") from None
-    _write(place, asked)
-    return asked
-
-
-def _differing(earlier: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    found = []
-    for name in sorted(earlier.keys() | asked.keys()):
-        a, b = earlier.get(name), asked.get(name)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += _differing(a, b)
-        elif a != b:
-            found.append(name)
-    return found
-
-
-def _fingerprint(pools: Sequence[Labelled]) -> str:
-    return _hash([pool_record(one) for one in pools])
-
-
-def _hash(values: Sequence[Any]) -> str:
-    made = hashlib.sha256()
-    for value in values:
-        made.update(json.dumps(value, sort_keys=True, default=str).encode() + b"\n")
-    return made.hexdigest()[:16]
+    return enter(folder, made, resume=resume)
 
 
 def _scored(
     loaded: Loaded,
     pools: Sequence[Labelled],
+    prompt: Prompt,
     recipe: Recipe,
-    levels: Levels,
     folder: Path,
     say: Say,
 ) -> Sequence[Labelled]:
@@ -230,15 +237,24 @@ def _scored(
     place = folder / "scored.jsonl.gz"
     if not place.is_file():
         say(f"asking the untrained model about its samples to {len(pools)} questions")
-        _write_pools(place, _marked(loaded, pools, recipe, levels))
+        write_pools(place, _marked(loaded, pools, prompt, recipe, wording=recipe.asking))
     return list(read_pools(place))
 
 
 def _marked(
-    loaded: Loaded, pools: Sequence[Labelled], recipe: Recipe, levels: Levels
+    loaded: Loaded,
+    pools: Sequence[Labelled],
+    prompt: Prompt,
+    recipe: Recipe,
+    levels: Levels | None = None,
+    *,
+    wording: str | None = None,
 ) -> list[Labelled]:
-    batch, longest = recipe.settings.batch, recipe.longest
-    return evaluating.marked(loaded, pools, recipe.wording, levels, longest=longest, batch=batch)
+    """``wording`` and its ``levels`` None: those of the recipe."""
+    how = wording or recipe.wording
+    rest: dict[str, Any] = {"longest": recipe.longest, "batch": recipe.settings.batch}
+    known = levels or levels_of(loaded, how)
+    return evaluating.marked(loaded, pools, how, known, prompt=prompt, **rest)
 
 
 def _before(
@@ -247,18 +263,20 @@ def _before(
     """The untrained model's numbers, measured once in a run's life."""
     place = folder / "before.json"
     if place.is_file():
-        return _read(place)
+        return read_record(place)
     settings, seed = recipe.settings, recipe.settings.seed
-    labels = evaluating.graded(_marked(loaded, given.labels, recipe, levels), recipe.wording)
+    marked = _marked(loaded, given.labels, given.prompt, recipe, levels)
+    labels = evaluating.graded(marked, recipe.wording)
     sets: dict[str, Any] = {}
     for name, pools in given.held_out.items():
         told = _measure(loaded, name, pools, given.prompt, recipe, levels, folder, "before", say)
         held = evaluating.graded(_kept(folder, "before", name), recipe.wording)
         sets[name] = {"before": told, "baselines": evaluating.baselines(labels, held, seed=seed)}
     pools = given.labels[:WATCHED] if settings.check_every else ()
-    watched = accuracy(loaded, pools, given.prompt, _greedy(pools), batch=settings.batch).right
+    greedy = _greedy(_decoding(loaded, pools, recipe))
+    watched = accuracy(loaded, pools, given.prompt, greedy, batch=settings.batch).right
     found = {"sets": sets, "watched": list(watched)}
-    _write(place, found)
+    write_record(place, found)
     return found
 
 
@@ -276,23 +294,39 @@ def _measure(
     """Confidence in stored samples and accuracy of fresh replies, before or after training."""
     say(f"{when}: {name}, {len(pools)} questions")
     settings = recipe.settings
-    marked = _marked(loaded, pools, recipe, levels)
-    _write_pools(folder / f"{when}.{name}.jsonl.gz", marked)
+    marked = _marked(loaded, pools, prompt, recipe, levels)
+    write_pools(folder / f"{when}.{name}.jsonl.gz", marked)
     held = evaluating.graded(marked, recipe.wording)
-    decoding = pools[0].pool.decoding or {}
+    decoding = _decoding(loaded, pools, recipe)
     rest: dict[str, Any] = {"seed": settings.seed, "batch": settings.batch}
-    greedy = accuracy(loaded, pools, prompt, _greedy(pools), **rest)
-    sampled = accuracy(loaded, pools, prompt, decoding, draws=recipe.draws, **rest)
+    greedy = accuracy(loaded, pools, prompt, _greedy(decoding), **rest)
+    rest["draws"] = recipe.draws
+    more: dict[str, Any] = {}
+    if recipe.wording == STATED:
+        rest["threshold"] = recipe.answer_above
+        told = stated_numbers(loaded, pools, prompt, decoding, **rest)
+        more["stated"] = told
+        sampled = {k: v for k, v in told["accuracy"].items() if k != "by_question"}
+        asked = evaluating.graded(_marked(loaded, pools, prompt, recipe, wording="own"), "own")
+        more["p_true"] = evaluating.numbers(asked, seed=settings.seed)
+    else:
+        sampled = accuracy(loaded, pools, prompt, decoding, **rest).to_dict()
     return {
+        **more,
         "confidence": evaluating.numbers(held, seed=settings.seed),
-        "consensus": evaluating.consensus(marked, recipe.wording),
+        "consensus": evaluating.consensus(marked, evaluating.column(recipe.wording)),
         "greedy": {**greedy.to_dict(), "right": list(greedy.right)},
-        "sampled": sampled.to_dict(),
+        "sampled": sampled,
     }
 
 
-def _greedy(pools: Sequence[Labelled]) -> dict[str, Any]:
-    decoding = (pools[0].pool.decoding or {}) if pools else {}
+def _decoding(loaded: Loaded, pools: Sequence[Labelled], recipe: Recipe) -> Mapping[str, Any]:
+    """How the pools were drawn, with room for a statement where one is asked for."""
+    found = (pools[0].pool.decoding or {}) if pools else {}
+    return longer(found, line_of(loaded.tokenizer)) if recipe.wording == STATED else found
+
+
+def _greedy(decoding: Mapping[str, Any]) -> dict[str, Any]:
     return {"max_tokens": decoding["max_tokens"]} if "max_tokens" in decoding else {}
 
 
@@ -303,7 +337,7 @@ def _watch(
     right, pools = tuple(before["watched"]), given.labels[:WATCHED]
     if not right or not recipe.settings.check_every:
         return None
-    greedy, batch = _greedy(pools), recipe.settings.batch
+    greedy, batch = _greedy(_decoding(loaded, pools, recipe)), recipe.settings.batch
     return sft.Watch(
         right, lambda: accuracy(loaded, pools, given.prompt, greedy, batch=batch).right
     )
@@ -322,19 +356,3 @@ def _changes(folder: Path, given: Data, recipe: Recipe) -> dict[str, Any]:
 
 def _kept(folder: Path, when: str, name: str) -> list[Labelled]:
     return list(read_pools(folder / f"{when}.{name}.jsonl.gz"))
-
-
-def _read(place: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(place.read_text("utf-8"))
-    return found
-
-
-def _write(place: Path, record: Mapping[str, Any]) -> None:
-    with whole(place) as stream:
-        stream.write((json.dumps(record, ensure_ascii=False, indent=1) + "\n").encode())
-
-
-def _write_pools(place: Path, pools: Sequence[Labelled]) -> None:
-    with whole(place) as stream, gzip.GzipFile("", "wb", fileobj=stream, mtime=0) as packed:
-        for one in pools:
-            packed.write((json.dumps(pool_record(one), ensure_ascii=False) + "\n").encode())

@@ -11,11 +11,9 @@ Source: Self-Calibration, Huang et al. 2025, arXiv 2503.00031.
 
 from __future__ import annotations
 
-import json
 import math
 import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,21 +21,35 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import (
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import Trainer, TrainingArguments
 
 from poise.errors import RefusedError, UsageError
 from poise.train.batches import Item, collate, fill_token, last_logits, response_logits
+from poise.train.loop import (
+    Guard,
+    Loop,
+    Records,
+    Told,
+    Trained,
+    Watch,
+    arguments,
+    ended,
+    last_checkpoint,
+    work,
+)
 from poise.train.losses import LOSSES, Levels, generation, shares
 from poise.train.model import Loaded
+from poise.train.order import Spanning
 
-__all__ = ["Settings", "Trained", "Watch", "batch_loss", "last_checkpoint", "steps_of", "train"]
+__all__ = [
+    "Settings",
+    "Trained",
+    "Watch",
+    "batch_loss",
+    "last_checkpoint",
+    "steps_of",
+    "train",
+]
 
 WINDOW = 10
 """Steps that a collapse of the confidences is judged on."""
@@ -45,83 +57,27 @@ WINDOW = 10
 FLAT = 0.15
 """Confidences have collapsed when they spread less than this share of their targets' spread."""
 
+LOST = 4
+"""… and spread so many times as much before."""
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(Loop):
     """What is trained and how. Raises UsageError for values that make no sense.
 
-    ``weight`` of the generation loss (omega), at least 0. A step takes ``batch`` x ``accumulation``
-    rows. ``check_every`` steps the watch is asked (0: never), ``save_every`` steps a
-    checkpoint is written. ``mixed``: products in bfloat16, weights as they are. ``report_to``:
-    trackers by transformers' names, such as trackio, wandb or mlflow.
+    ``weight`` of the generation loss (omega), at least 0; the rest as in ``Loop``.
     """
 
     loss: str = "smooth"
     weight: float = 0.1
-    lr: float = 5e-5
-    epochs: float = 1.0
-    batch: int = 16
-    accumulation: int = 1
-    warmup: float = 0.03
-    save_every: int = 20
-    check_every: int = 0
-    seed: int = 0
-    mixed: bool = False
-    report_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        # No super(): a slotted dataclass is made anew, and the bare form would name the old class.
+        Loop.__post_init__(self)
         if self.loss not in LOSSES:
             raise UsageError(f"loss {self.loss!r}: must be one of {', '.join(LOSSES)}")
-        least_one = {
-            "batch": self.batch,
-            "accumulation": self.accumulation,
-            "save_every": self.save_every,
-        }
-        for name, value in least_one.items():
-            if value < 1:
-                raise UsageError(f"{name}={value}: must be at least 1")
-        if not (0 < self.lr < math.inf and 0 < self.epochs < math.inf):
-            raise UsageError(f"lr={self.lr}, epochs={self.epochs}: must be above 0")
-        if not (0 <= self.weight < math.inf and 0 <= self.warmup < 1 and self.check_every >= 0):
-            raise UsageError(
-                f"weight={self.weight}, warmup={self.warmup}, check_every={self.check_every}:"
-                " must be at least 0, and warmup below 1"
-            )
-
-    def steps(self, rows: int) -> int:
-        """Optimizer steps for so many rows."""
-        an_epoch = math.ceil(math.ceil(rows / self.batch) / self.accumulation)
-        return math.ceil(self.epochs * an_epoch)
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """What happened: a record of every step, and why it ended early (None: it did not).
-
-    ``seconds`` of this process alone; ``resumed`` the step it went on from, None from the start.
-    """
-
-    steps: tuple[Mapping[str, Any], ...]
-    stopped: str | None
-    seconds: float
-    resumed: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """A look at the replies during training: ``now`` gives each question's 0 or 1, greedily.
-
-    ``before``: the same of the untrained model.
-    """
-
-    before: tuple[float, ...]
-    now: Callable[[], tuple[float, ...]]
-
-    def lost(self, now: Sequence[float]) -> bool:
-        """Whether more answers were lost than chance explains (McNemar, two standard errors)."""
-        worse = sum(a > b for a, b in zip(self.before, now, strict=True))
-        better = sum(a < b for a, b in zip(self.before, now, strict=True))
-        return worse - better > 2 * math.sqrt(worse + better)
+        if not 0 <= self.weight < math.inf:
+            raise UsageError(f"weight={self.weight}: must be a finite number of at least 0")
 
 
 def batch_loss(
@@ -152,6 +108,7 @@ def batch_loss(
 class _Rows(Dataset[Item]):
     def __init__(self, items: Sequence[Item]):
         self._items = items
+        self.targets = [item.target for item in items]
 
     def __len__(self) -> int:
         return len(self._items)
@@ -170,6 +127,10 @@ class _Trainer(Trainer):
         self.model_accepts_loss_kwargs = False
         self._parts: list[dict[str, Tensor]] = []
         self._since = time.monotonic()
+
+    def _get_train_sampler(self, *_: Any) -> Spanning:
+        rows: Any = self.train_dataset
+        return Spanning(rows.targets, self._settings.batch, self._settings.seed)
 
     def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> Any:
         loss, parts = batch_loss(model, inputs, self._levels, self._settings)
@@ -204,79 +165,31 @@ def _summed(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
     return found
 
 
-class _Guard(TrainerCallback):
-    """Tells of every step, and stops a run that has collapsed."""
-
-    def __init__(
-        self,
-        told: Callable[[Mapping[str, Any], int], None],
-        watch: Watch | None,
-        check_every: int,
-    ):
-        self._told, self._watch, self._every = told, watch, check_every
-        self.stopped: str | None = None
-
-    def on_log(
-        self,
-        args: TrainingArguments,  # noqa: ARG002 - the Trainer's signature
-        state: TrainerState,
-        control: TrainerControl,
-        **_: Any,
-    ) -> None:
-        record: dict[str, Any] = state.log_history[-1]
-        if "loss" not in record:
-            return
-        last = state.global_step >= state.max_steps
-        if self._watch is not None and self._every and record["step"] % self._every == 0:
-            now = self._watch.now()
-            record["accuracy"] = math.fsum(now) / len(now) if now else None
-            if self._watch.lost(now):
-                self.stopped = "accuracy fell: more answers were lost than chance explains"
-        if not math.isfinite(record["loss"]):
-            self.stopped = "the loss is no longer a number; lower --lr"
-        elif flat(steps_of(state.log_history)):
-            self.stopped = "the confidences became constant while their targets differ"
-        self._told(record, state.max_steps)
-        if self.stopped is not None and not last:
-            record["stopped"] = self.stopped  # kept in the checkpoint: a resumed run has ended too
-            control.should_training_stop = True
-            control.should_save = True
-
-
-def steps_of(history: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+def steps_of(history: Records) -> tuple[Mapping[str, Any], ...]:
     """The records of optimizer steps in a Trainer's log."""
     return tuple(record for record in history if "loss" in record and "p" in record)
 
 
-def flat(steps: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the last ``WINDOW`` steps' confidences hardly differ, and their targets do.
+def flat(steps: Records) -> bool:
+    """Whether the last ``WINDOW`` steps' confidences hardly differ, as once they did.
 
-    Also measured against the first ``WINDOW`` steps: many an untrained model starts out flat.
+    Their targets must differ, and some earlier ``WINDOW`` steps have told them apart ``LOST`` times
+    as much: an untrained model starts out flat, and finds its base rate before it learns to rank.
     """
     if len(steps) < 2 * WINDOW:
         return False
-    start, now = _spread(steps[:WINDOW], "p"), _spread(steps[-WINDOW:], "p")
-    wanted = _spread(steps[-WINDOW:], "target")
-    return wanted > 0.05 and now < FLAT * wanted and now < 0.5 * start
+    now, wanted = (_spread(steps[-WINDOW:], name) for name in ("p", "target"))
+    if not (wanted > 0.05 and now < FLAT * wanted):
+        return False
+    earlier = range(0, len(steps) - 2 * WINDOW + 1, WINDOW)
+    return any(_spread(steps[at : at + WINDOW], "p") > LOST * now for at in earlier)
 
 
-def _spread(steps: Sequence[Mapping[str, Any]], name: str) -> float:
+def _spread(steps: Records, name: str) -> float:
     rows = sum(step["rows"] for step in steps)
     mean = math.fsum(step[name] * step["rows"] for step in steps) / rows
     square = math.fsum(step[f"{name}_square"] * step["rows"] for step in steps) / rows
     return math.sqrt(max(0.0, square - mean * mean))
-
-
-def last_checkpoint(folder: str | Path) -> Path | None:
-    """The last checkpoint in a folder that was written whole, None where there is none."""
-    whole: list[tuple[int, Path]] = []
-    for place in Path(folder).glob("checkpoint-*"):
-        try:
-            step = json.loads((place / "trainer_state.json").read_text("utf-8"))["global_step"]
-        except (OSError, ValueError, KeyError):
-            continue  # killed while it was written: the state is its last file
-        whole.append((step, place))
-    return max(whole)[1] if whole else None
 
 
 def train(
@@ -286,7 +199,7 @@ def train(
     settings: Settings,
     folder: str | Path,
     *,
-    told: Callable[[Mapping[str, Any], int], None] = lambda _record, _steps: None,
+    told: Told = lambda _record, _steps: None,
     watch: Watch | None = None,
     resume: bool = False,
 ) -> Trained:
@@ -299,68 +212,24 @@ def train(
     if not items or not any(part.requires_grad for part in loaded.model.parameters()):
         raise RefusedError("nothing to train: no rows, or no trainable weights")
     checkpoint = last_checkpoint(folder) if resume else None
-    ended = None if checkpoint is None else _ended(loaded, checkpoint)
-    if ended is not None:
-        return ended
-    guard = _Guard(told, watch, settings.check_every)
+    over = None if checkpoint is None else ended(loaded, checkpoint, steps_of)
+    if over is not None:
+        return over
+    guard = Guard(told, steps_of, failed=_failed, watch=watch, check_every=settings.check_every)
     fill = fill_token(loaded.tokenizer)
     trainer = _Trainer(
         levels,
         settings,
         model=loaded.model,
-        args=_arguments(loaded, settings, folder),
+        args=TrainingArguments(
+            **arguments(settings, loaded, folder), remove_unused_columns=False, label_names=[]
+        ),
         train_dataset=_Rows(items),
         data_collator=lambda rows: collate(rows, fill),
         callbacks=[guard],
     )
-    trainer.remove_callback(PrinterCallback)
-    started = time.monotonic()
-    with warnings.catch_warnings():
-        # peft looks for the base's configuration in a folder; that of a .gguf file has none.
-        warnings.filterwarnings("ignore", "Could not find a config file", UserWarning)
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    steps = steps_of(trainer.state.log_history)
-    resumed = None if checkpoint is None else int(checkpoint.name.rpartition("-")[2])
-    return Trained(steps, guard.stopped, time.monotonic() - started, resumed)
+    return work(trainer, guard, checkpoint)
 
 
-def _ended(loaded: Loaded, checkpoint: Path) -> Trained | None:
-    """Training that had come to its end, its weights put back; None where steps are left."""
-    state = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
-    steps = steps_of(state["log_history"])
-    stopped = steps[-1].get("stopped") if steps else None
-    if stopped is None and state["global_step"] < state["max_steps"]:
-        return None
-    import peft  # noqa: PLC0415 - needed here alone
-    from safetensors.torch import load_file  # noqa: PLC0415
-
-    kept = load_file(checkpoint / "adapter_model.safetensors", device=str(loaded.device))
-    peft.set_peft_model_state_dict(loaded.model, kept)
-    return Trained(steps, stopped, 0.0, state["global_step"])
-
-
-def _arguments(loaded: Loaded, settings: Settings, folder: str | Path) -> TrainingArguments:
-    return TrainingArguments(
-        output_dir=str(folder),
-        per_device_train_batch_size=settings.batch,
-        gradient_accumulation_steps=settings.accumulation,
-        num_train_epochs=settings.epochs,
-        learning_rate=settings.lr,
-        lr_scheduler_type="cosine",
-        warmup_steps=settings.warmup,
-        optim="adamw_torch",
-        max_grad_norm=1.0,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_strategy="steps",
-        save_steps=settings.save_every,
-        save_total_limit=2,
-        report_to=list(settings.report_to) or "none",
-        seed=settings.seed,
-        data_seed=settings.seed,
-        use_cpu=loaded.device.type == "cpu",
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        label_names=[],
-    )
+def _failed(steps: Records) -> str | None:
+    return "the confidences became constant while their targets differ" if flat(steps) else None

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["signs"]
+__all__ = ["beaten", "signs"]
 
 
 def signs(report: Mapping[str, Any]) -> list[str]:
@@ -21,7 +21,11 @@ def signs(report: Mapping[str, Any]) -> list[str]:
         before, after = each["before"], each["after"]
         found += [f"{name}: {sentence}" for sentence in _answers(before, after)]
         found += [f"{name}: {sentence}" for sentence in _confidence(before, after)]
-        found += [f"{name}: {sentence}" for sentence in _beaten(each)]
+        found += [f"{name}: {sentence}" for sentence in beaten(each)]
+        found += [f"{name}: {sentence}" for sentence in _silent(after)]
+    for name, told in report.get("in_use", {}).get("sets", {}).items():
+        if "reason" not in told:
+            found += [f"{name}: {sentence}" for sentence in _used(told)]
     return found
 
 
@@ -63,7 +67,20 @@ def _confidence(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
     return found
 
 
-def _beaten(each: Mapping[str, Any]) -> list[str]:
+def _silent(after: Mapping[str, Any]) -> list[str]:
+    """Of a model that was to state a confidence in its replies."""
+    share = after["stated"]["in_form"]["share"] if "stated" in after else None
+    if share is None or share >= 0.9:
+        return []
+    return [
+        (
+            f"only {share:.0%} of replies state a confidence in the form; train on more rows, or"
+            " raise --weight or --lr"
+        )
+    ]
+
+
+def beaten(each: Mapping[str, Any]) -> list[str]:
     """Maps of the untrained model's numbers that do better than what was trained."""
     after = each["after"]["confidence"]
     if "brier" not in after:
@@ -83,3 +100,63 @@ def _beaten(each: Mapping[str, Any]) -> list[str]:
             f" {after['brier']['value']:.3f}: a map of the untrained model does better"
         )
     ]
+
+
+# -- in use ---------------------------------------------------------------------------------------
+
+SMALL = 4
+"""Budgets at which best of N is what early stopping has to reach."""
+
+
+def _used(told: Mapping[str, Any]) -> list[str]:
+    """What early stopping by the trained confidence does worse, beyond noise."""
+    budgets = told["budgets"]
+    cell = "both" if "both" in next(iter(budgets.values())) else "selection"
+    found = []
+    for budget, cells in budgets.items():
+        if int(budget) <= SMALL:
+            found += _below_best(int(budget), cells[cell]["early"])
+    full = budgets[max(budgets, key=int)]
+    before, after = full["untrained"]["early"], full[cell]["early"]
+    if _ends(after["sure_wrong_change"])[0] > 0:
+        found.append(
+            "early stopping stops confidently wrong more often than before: on"
+            f" {after['sure_wrong']['value']:.1%} of questions, {before['sure_wrong']['value']:.1%}"
+            " before; raise the threshold, or train on labels"
+        )
+    return found + _cheaper(told["against"][cell])
+
+
+def _below_best(budget: int, early: Mapping[str, Any]) -> list[str]:
+    if _ends(early["to_best_of_n"])[1] >= 0:
+        return []
+    often = early["sure"]["value"]
+    advice = "too high: lower it" if often < 0.5 else "too low: raise it"
+    return [
+        (
+            f"at {budget} samples early stopping is {-early['to_best_of_n']['value']:.3f} less"
+            f" accurate than best of N; it was sure on {often:.0%} of questions, so the threshold"
+            f" is {advice} (--policy confident:threshold=…)"
+        )
+    ]
+
+
+def _cheaper(against: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Log-probabilities that need fewer samples, and are not less accurate beyond noise."""
+    return [
+        (
+            f"early stopping by the untrained {name} under Platt's map needs"
+            f" {-each['samples']['value']:.1f} samples fewer a question at equal accuracy:"
+            " training buys nothing over it here"
+        )
+        for name, each in against.items()
+        if name.startswith("logprob")
+        and _ends(each["samples"])[1] < 0
+        and _ends(each["accuracy"])[0] <= 0
+    ]
+
+
+def _ends(estimate: Mapping[str, Any]) -> tuple[float, float]:
+    """The interval; everything where there is none."""
+    low, high = estimate["interval"] or (-math.inf, math.inf)
+    return low, high

@@ -25,7 +25,6 @@ def export(
     with needed():
         from poise.train import export as exporting  # noqa: PLC0415 - an optional extra, heavy
         from poise.train.model import load, open_adapter  # noqa: PLC0415
-    inner = run / "adapter"
-    adapted = open_adapter(load(model), inner if inner.is_dir() else run)
+    adapted = open_adapter(load(model), run)
     made = exporting.export(adapted, output).to_dict()
     print(json.dumps(made) if as_json else json.dumps(made, indent=1))  # noqa: T201

@@ -33,6 +33,14 @@ class Wordings(StrEnum):
     USER = "user"
     PROPOSED = "proposed"
     DIGIT = "digit"
+    STATED = "stated"
+
+
+class Adapted(StrEnum):
+    """Which layers get an adapter."""
+
+    QV = "qv"
+    ALL = "all"
 
 
 Pools = Annotated[list[Path], typer.Argument(help="Pool files with texts.", metavar="POOL…")]
@@ -49,9 +57,29 @@ Target = Annotated[
 Score = Annotated[
     bool, typer.Option("--score", help="Ask the untrained model for P(True) of samples first.")
 ]
-Loss = Annotated[Losses, typer.Option("--loss", help="Of the confidence.")]
+Loss = Annotated[
+    Losses | None,
+    typer.Option(
+        "--loss", help="Of the confidence. Default: smooth, for a stated one tokenised_brier."
+    ),
+]
 Wording = Annotated[
-    Wordings, typer.Option("--wording", help="Of the confidence question; digit: 0 to 9.")
+    Wordings,
+    typer.Option(
+        "--wording",
+        help="Of the confidence question; digit: 0 to 9; stated: no question, the reply itself"
+        " ends in a digit (the start of train rl).",
+    ),
+]
+AnswerAbove = Annotated[
+    float | None,
+    typer.Option(
+        "--answer-above",
+        min=0.0,
+        max=0.99,
+        help="Stated confidences above are taken for an answer, others for abstaining, in the"
+        " report. Default: 0.5.",
+    ),
 ]
 Weight = Annotated[float, typer.Option("--weight", min=0.0, help="Of the generation loss (omega).")]
 Threshold = Annotated[
@@ -72,6 +100,10 @@ Balance = Annotated[
     ),
 ]
 Epochs = Annotated[float, typer.Option("--epochs", help="Passes over the rows.")]
+Layers = Annotated[
+    Adapted,
+    typer.Option("--layers", help="That get an adapter: queries and values, or every linear one."),
+]
 Rate = Annotated[float, typer.Option("--lr", help="Peak learning rate of AdamW.")]
 Batch = Annotated[int, typer.Option("--batch", min=1, help="Rows at a time.")]
 Accumulation = Annotated[int, typer.Option("--accumulation", min=1, help="Batches a step.")]
@@ -89,6 +121,25 @@ Others = Annotated[
 ]
 Questions = Annotated[
     int, typer.Option("--questions", min=1, help="Most questions measured of each set.")
+]
+InUse = Annotated[
+    int | None,
+    typer.Option(
+        "--in-use",
+        min=0,
+        help="Fresh samples a measured question, to tell what stopping early gains; 0: leave out."
+        " Default: 16, with --wording stated 0.",
+    ),
+]
+Gap = Annotated[
+    float, typer.Option("--gap", help="Least difference in probability between the two of a pair.")
+]
+Pairs = Annotated[int, typer.Option("--pairs", min=1, help="Most pairs of a question.")]
+Beta = Annotated[
+    float, typer.Option("--beta", help="How strongly the model is held to what it was.")
+]
+Draws = Annotated[
+    int, typer.Option("--draws", min=1, help="Fresh samples of each measured question.")
 ]
 SaveEvery = Annotated[int, typer.Option("--save-every", min=1, help="Steps between checkpoints.")]
 CheckEvery = Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from statistics import median
@@ -20,6 +20,9 @@ from poise.cli.progress import PLAIN_EVERY, count, span
 from poise.cli.selection import read_arms
 from poise.cli.train import flags
 from poise.cli.train.extra import needed
+from poise.cli.train.in_use import show_in_use
+from poise.cli.train.sets import read_sets
+from poise.cli.train.stated import within
 from poise.errors import InputError, UsageError
 from poise.pools import Labelled
 from poise.types import Prompt
@@ -36,7 +39,16 @@ SETTINGS = (
     *("weight", "lr", "epochs", "batch", "accumulation"),
     *("save_every", "check_every", "seed", "mixed"),
 )
-RECIPE = ("limit", "rows", "balance", "threshold", "held_out", "questions", "score", "longest")
+RECIPE = (
+    "limit",
+    "rows",
+    "balance",
+    "threshold",
+    "held_out",
+    "questions",
+    "score",
+    "longest",
+)
 """Flags that training knows by the same names."""
 
 
@@ -47,7 +59,7 @@ def sft(
     dry_run: flags.DryRun = False,  # noqa: FBT002 - a flag
     target: flags.Target = flags.Targets.SSC,
     score: flags.Score = False,  # noqa: FBT002 - a flag
-    loss: flags.Loss = flags.Losses.SMOOTH,
+    loss: flags.Loss = None,
     wording: flags.Wording = flags.Wordings.OWN,
     weight: flags.Weight = 0.1,
     threshold: flags.Threshold = 0.75,
@@ -56,6 +68,7 @@ def sft(
     balance: flags.Balance = None,
     epochs: flags.Epochs = 1.0,
     lr: flags.Rate = 5e-5,
+    layers: flags.Layers = flags.Adapted.QV,
     batch: flags.Batch = 16,
     accumulation: flags.Accumulation = 1,
     longest: flags.Longest = 1024,
@@ -63,6 +76,8 @@ def sft(
     segments: flags.Segments = None,
     others: flags.Others = None,
     questions: flags.Questions = 40,
+    in_use: flags.InUse = None,
+    answer_above: flags.AnswerAbove = None,
     save_every: flags.SaveEvery = 20,
     check_every: flags.CheckEvery = 25,
     system: options.System = None,
@@ -91,15 +106,11 @@ def sft(
     told.say("loading the model")
     loaded = load(model, dtype=dtype)
     if output is None or dry_run:
-        _print(_tried(loaded, parts, recipe), as_json=as_json)
+        print_record(_tried(loaded, parts, recipe), as_json=as_json)
         return
-    report = self_calibration.run(
-        loaded, parts, recipe, output, resume=resume, say=told.say, told=told.step
-    )
-    if as_json:
-        _print(report, as_json=True)
-    else:
-        show(report, output)
+    heard: dict[str, Any] = {"say": told.say, "told": told.step}
+    report = self_calibration.run(loaded, parts, recipe, output, resume=resume, **heard)
+    print_record(report, as_json=True) if as_json else show(report, output)
 
 
 def _recipe(given: Mapping[str, Any]) -> Recipe:
@@ -107,14 +118,22 @@ def _recipe(given: Mapping[str, Any]) -> Recipe:
     from poise.train.recipe import Recipe  # noqa: PLC0415 - an optional extra, heavy
     from poise.train.sft import Settings  # noqa: PLC0415
 
+    stated = given["wording"] is flags.Wordings.STATED
+    if given["answer_above"] is not None and not stated:
+        raise UsageError("--answer-above is about a stated confidence: --wording stated")
+    own = flags.Losses.TOKENISED_BRIER if stated else flags.Losses.SMOOTH
+    fresh = given["in_use"]
     return Recipe(
         **{name: given[name] for name in RECIPE},
         target=given["target"].value,
         wording=given["wording"].value,
+        layers=given["layers"].value,
+        in_use=(0 if stated else 16) if fresh is None else fresh,
+        answer_above=0.5 if given["answer_above"] is None else given["answer_above"],
         segments=tuple(given["segments"] or ()),
         settings=Settings(
             **{name: given[name] for name in SETTINGS},
-            loss=given["loss"].value,
+            loss=(given["loss"] or own).value,
             report_to=tuple(given["report_to"] or ()),
         ),
     )
@@ -127,7 +146,7 @@ def _data(
     from poise.train.recipe import data  # noqa: PLC0415 - an optional extra, heavy
 
     arms = list(read_arms(pools))
-    elsewhere = {path.name.split(".")[0]: list(read_arms([path])) for path in others}
+    elsewhere = read_sets(others)
     prompt = prompt_of([*arms, *chain.from_iterable(elsewhere.values())], system)
     return data(arms, elsewhere, recipe, prompt)
 
@@ -135,14 +154,25 @@ def _data(
 def _tried(loaded: Loaded, parts: Data, recipe: Recipe) -> dict[str, Any]:
     """What the run would take: rows, memory, and time from batches that are tried."""
     from poise.train.estimate import estimate  # noqa: PLC0415 - an optional extra, heavy
-    from poise.train.model import with_adapter  # noqa: PLC0415
+    from poise.train.model import LAYERS, with_adapter  # noqa: PLC0415
     from poise.train.recipe import levels_of, prepare  # noqa: PLC0415
 
     prepared = prepare(loaded, parts.train, parts.prompt, recipe)
     levels = levels_of(loaded, recipe.wording)
-    adapted = with_adapter(loaded, rank=recipe.rank, alpha=recipe.alpha, seed=recipe.settings.seed)
+    adapted = with_adapter(
+        loaded,
+        rank=recipe.rank,
+        alpha=recipe.alpha,
+        targets=LAYERS[recipe.layers],
+        seed=recipe.settings.seed,
+    )
     made = estimate(adapted, prepared.items, levels, recipe.settings)
-    return {"data": dict(prepared.counts), "estimate": made.to_dict()}
+    fresh = recipe.in_use * sum(len(pools) for pools in parts.held_out.values())
+    return {
+        "data": dict(prepared.counts),
+        "estimate": made.to_dict(),
+        "in_use": {"fresh_samples": fresh},
+    }
 
 
 def prompt_of(pools: Sequence[Labelled], system: str | None) -> Prompt:
@@ -160,15 +190,20 @@ def prompt_of(pools: Sequence[Labelled], system: str | None) -> Prompt:
     )
 
 
-def _print(record: Mapping[str, Any], *, as_json: bool) -> None:
+def print_record(record: Mapping[str, Any], *, as_json: bool) -> None:
+    """One JSON object on stdout: on one line for programs, indented for people."""
     print(json.dumps(record, ensure_ascii=False, indent=None if as_json else 1))  # noqa: T201
 
 
 class Steps:
     """What is said on stderr while it runs: stages, and every few seconds a step with its ETA."""
 
-    def __init__(self, *, quiet: bool):
+    def __init__(
+        self, *, quiet: bool, shown: Callable[[Mapping[str, Any]], list[str]] | None = None
+    ):
+        """``shown``: what is said of a step's record behind its loss; None: of a confidence."""
         self._quiet, self._live = quiet, sys.stderr.isatty()
+        self._shown = shown or _confidence
         self._started = time.monotonic()
         self._said = float("-inf")
         self._took: list[float] = []
@@ -191,12 +226,12 @@ class Steps:
         parts = [
             f"step {record['step']}/{steps}",
             f"loss {record['loss']:.4f}",
-            f"confidence {record['p']:.2f} for {record['target']:.2f}",
+            *self._shown(record),
             f"{pace:.1f} s/step",
             span(now - self._started),
         ]
         if record.get("accuracy") is not None:
-            parts.insert(3, f"accuracy {record['accuracy']:.2f}")
+            parts.insert(-2, f"accuracy {record['accuracy']:.2f}")
         if not last:
             parts.append(f"ETA {span(pace * (steps - record['step']))}")
         ending = "\n" if last or not self._live else ""
@@ -204,17 +239,18 @@ class Steps:
         sys.stderr.flush()
 
 
+def _confidence(record: Mapping[str, Any]) -> list[str]:
+    return [f"confidence {record['p']:.2f} for {record['target']:.2f}"]
+
+
 def show(report: Mapping[str, Any], output: Path) -> None:
     """Before and after of each held-out set, and what went wrong, on stdout."""
     console = Console(highlight=False)
     for name, each in report["evaluation"].items():
-        grid = Grid(box=None, header_style="bold", pad_edge=False)
-        grid.add_column(name, overflow="fold")
-        for heading in ("before", "after"):
-            grid.add_column(heading, justify="right")
-        for label, read in ROWS:
-            grid.add_row(label, *(_cell(read, each[when]) for when in ("before", "after")))
-        console.print(grid)
+        more = within("stated") if "stated" in each["before"] else ()
+        console.print(before_and_after(name, each, (*ROWS, *more)))
+        if "in_use" in report:
+            show_in_use(name, report["in_use"], console)
     for sign in report["signs"]:
         console.print(f"! {sign}", soft_wrap=True)
     model, took = report["model"], report["seconds"]
@@ -226,7 +262,22 @@ def show(report: Mapping[str, Any], output: Path) -> None:
     )
 
 
-ROWS = (
+Row = tuple[str, Callable[[Mapping[str, Any]], float | None]]
+"""A line of a table: what it is called, and where it stands in a report."""
+
+
+def before_and_after(name: str, each: Mapping[str, Any], rows: Sequence[Row]) -> Grid:
+    """The table of one set that was measured before and after training."""
+    grid = Grid(box=None, header_style="bold", pad_edge=False)
+    grid.add_column(name, overflow="fold")
+    for heading in ("before", "after"):
+        grid.add_column(heading, justify="right")
+    for label, read in rows:
+        grid.add_row(label, *(_cell(read, each[when]) for when in ("before", "after")))
+    return grid
+
+
+ROWS: tuple[Row, ...] = (
     ("ECE", lambda at: at["confidence"]["ece"]),
     ("ECE by chance alone", lambda at: at["confidence"]["ece_floor"]["mean"]),
     ("Brier", lambda at: at["confidence"]["brier"]["value"]),
@@ -237,7 +288,6 @@ ROWS = (
     ("accuracy, greedy", lambda at: at["greedy"]["accuracy"]),
     ("accuracy, sampled", lambda at: at["sampled"]["accuracy"]),
 )
-"""The lines of the table: what it is called, and where it stands in a report."""
 
 
 def _cell(read: Any, at: Mapping[str, Any]) -> str:
