@@ -307,24 +307,29 @@ def steps(spreads: Sequence[float], target: float = 0.3) -> list[dict[str, float
     ]
 
 
-def test_confidences_that_become_constant_are_a_collapse() -> None:
-    assert sft.flat(steps([0.2] * 10 + [0.01] * 10))
-    assert not sft.flat(steps([0.2] * 20))
+def test_confidences_that_stay_constant_are_a_collapse() -> None:
+    assert sft.flat(steps([0.2] * 10 + [0.01] * 100))
+    assert not sft.flat(steps([0.2] * 120))
 
 
-def test_a_model_that_starts_flat_has_not_collapsed() -> None:
-    assert not sft.flat(steps([0.03] * 20))
-    assert not sft.flat(steps([0.03] * 10 + [0.2] * 10))
-    assert not sft.flat(steps([0.06] * 10 + [0.02] * 40)), "it found its base rate first"
-    assert sft.flat(steps([0.02] * 10 + [0.2] * 10 + [0.02] * 10)), "it could rank, and lost it"
+def test_finding_the_base_rate_first_is_none() -> None:
+    assert not sft.flat(steps([0.03] * 60 + [0.2] * 40))
+
+
+def test_what_moves_all_rows_alike_tells_none_apart() -> None:
+    moving = [
+        {**step, "p": n / 100, "p_square": (n / 100) ** 2 + 1e-4}
+        for n, step in enumerate(steps([0.0] * 100))
+    ]
+    assert sft.flat(moving)
 
 
 def test_constant_targets_are_no_reason_to_stop() -> None:
-    assert not sft.flat(steps([0.2] * 10 + [0.01] * 10, target=0.0))
+    assert not sft.flat(steps([0.2] * 10 + [0.01] * 100, target=0.0))
 
 
 def test_a_collapse_is_not_judged_on_few_steps() -> None:
-    assert not sft.flat(steps([0.2] * 9 + [0.01] * 10))
+    assert not sft.flat(steps([0.01] * 99))
 
 
 def test_more_answers_lost_than_chance_explains_are_seen() -> None:

@@ -19,6 +19,9 @@ from poise.types import Prompt
 
 __all__ = ["LEAST", "collapsed", "noted", "rows_of"]
 
+WINDOW = 10
+"""Steps that a run is judged on."""
+
 LEAST = 0.2
 """The least share of replies in the form that leaves something to reinforce."""
 
@@ -130,13 +133,15 @@ def collapsed(steps: Sequence[Mapping[str, Any]]) -> str | None:
     """Why the run is not worth going on with, judged on its last steps; None: it is.
 
     Hardly a reply states a confidence, or all state the same while questions differ in how often
-    they are answered right (as in ``sft.flat``: the spread is also half of what it was at first).
+    they are answered right (``sft.flat``), when at first they stated twice as differing ones.
     """
-    last = steps[-sft.WINDOW :]
-    if len(last) == sft.WINDOW and _mean([step["in_form"] for step in last]) < LEAST:
+    last = steps[-WINDOW:]
+    if len(last) == WINDOW and _mean([step["in_form"] for step in last]) < LEAST:
         return "replies no longer state a confidence; give formatted more weight or lower --lr"
     with_rows = [{**step, "rows": step["stated"]} for step in steps if step["stated"]]
-    if sft.flat(with_rows):
+    if len(with_rows) < 2 * WINDOW or not sft.flat(with_rows, WINDOW):
+        return None
+    if sft.spread(with_rows[:WINDOW], "p") > 2 * sft.spread(with_rows[-WINDOW:], "p"):
         return "the stated confidences became constant while questions differ in accuracy"
     return None
 
