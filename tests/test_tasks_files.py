@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from poise.errors import InputError, UsageError
 from poise.tasks import TASKS, Labelled
 
-FROM_FILES = sorted(name for name in TASKS if name not in {"arithmetic", "facts", "words"})
+MADE = {"arithmetic", "facts", "misconceptions", "words"}
+FROM_FILES = sorted(name for name in TASKS if name not in MADE)
 
 GSM8K = {"question": "Two and two?", "answer": "2 + 2 = <<2+2=4>>4\n#### 1,234"}
 SVAMP = {
