@@ -22,7 +22,7 @@ from poise.errors import InputError, RefusedError, UsageError
 from poise.pools import Labelled, read_pools
 from poise.signals.evidence import Evidence
 from poise.signals.logprob import Logprob
-from poise.train import dpo, prefs
+from poise.train import dpo, lineage, prefs
 from poise.train.batches import collate, fill_token, response_logits
 from poise.train.dpo import Settings
 from poise.train.fresh import SIGNAL, change, fresh, measured
@@ -556,6 +556,11 @@ def test_a_run_leaves_its_report_adapter_and_samples(folder: Path, tmp_path: Pat
         arms[when] = {one.pool.model for one in kept}
     assert arms == {"before": {"tiny"}, "after": {Transformers(folder, adapter=place).model}}
     assert (place / "adapter" / "adapter_model.safetensors").is_file()
+    trained_on = lineage.seen(place / "adapter")
+    assert trained_on is not None
+    assert len(trained_on) == 12
+    measured_on = {lineage.asked(one) for one in read_pools(place / "after.held_out.jsonl.gz")}
+    assert not trained_on & measured_on
 
 
 def test_a_run_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(

@@ -40,6 +40,7 @@ from poise.train.folder import (
     write_record,
 )
 from poise.train.fresh import SIGNAL, change, fresh, measured
+from poise.train.lineage import remember
 from poise.train.loop import Told, Trained, Watch
 from poise.train.model import (
     Loaded,
@@ -178,6 +179,7 @@ def run(
     rest: dict[str, Any] = {"told": told, "watch": watch, "resume": resume}
     trained = dpo.train(adapted, prepared.rows, settings, place, **rest)
     save_adapter(adapted, folder / "adapter")
+    remember(folder / "adapter", given.train)
     seconds["training"] = trained.seconds
     started = time.monotonic()
     after = {
