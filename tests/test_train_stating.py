@@ -24,10 +24,10 @@ from poise.train import evaluating, lineage
 from poise.train.batches import IGNORED, collate
 from poise.train.model import Loaded, load
 from poise.train.recipe import Recipe, data, levels_of, prepare
-from poise.train.replies import accuracy
+from poise.train.replies import accuracy, answerable
 from poise.train.rows import DIGITS, TooLong, end_of_turn, render
 from poise.train.sft import Settings
-from poise.train.stated import Drawn, answerable, drawn, reported
+from poise.train.stated import Drawn, drawn, reported
 from poise.train.stating import (
     STATED,
     VALUES,

@@ -9,7 +9,7 @@ out=build/training
 mkdir -p "$out"
 fit=$pools/arithmetic_fit.jsonl.gz
 
-# Self-Calibration: in domain, other digits, words, misconceptions; gains in use.
+# Self-Calibration: in domain, hundreds, words, misconceptions; gains in use.
 "$poise" train sft "$fit" -o "$out/main" --target ssc --score --limit 240 --layers all --lr 1e-3 \
     --batch 8 --mixed --no-balance --seed 0 --questions 40 --in-use 16 --check-every 60 \
     --hold-segment "hundreds * 1-digit" --hold-segment "hundreds +" \

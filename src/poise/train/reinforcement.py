@@ -37,6 +37,7 @@ from poise.train.model import (
     training_bytes,
 )
 from poise.train.recipe import Data
+from poise.train.replies import answerable
 from poise.train.rl_recipe import (
     Recipe,
     decoding_of,
@@ -47,7 +48,7 @@ from poise.train.rl_recipe import (
     started,
 )
 from poise.train.rl_signs import changes, signs
-from poise.train.stated import Drawn, answerable, drawn, reported
+from poise.train.stated import Drawn, drawn, reported
 
 __all__ = ["estimate", "run"]
 

@@ -26,7 +26,7 @@ from poise.train.model import Loaded
 from poise.train.rows import end_of_turn, padded, render
 from poise.types import Message, Prompt, Reply, TokenLogprobs
 
-__all__ = ["Accuracy", "accuracy", "ends_of", "replies"]
+__all__ = ["Accuracy", "accuracy", "answerable", "ends_of", "replies"]
 
 DRAWN = ("temperature", "edt", "top_k", "top_p", "min_p")
 """The keys of a decoding that apply to a draw here."""
@@ -240,6 +240,15 @@ def _chosen(
     return found
 
 
+def answerable(pools: Sequence[Labelled]) -> list[Labelled]:
+    """One pool a question, of those that have their text, a gold answer and a kind."""
+    known: dict[tuple[str, str], Labelled] = {}
+    for one in pools:
+        if one.pool.question is not None and one.gold is not None and one.pool.kind is not None:
+            known.setdefault(one.pool.group, one)
+    return list(known.values())
+
+
 def accuracy(
     loaded: Loaded,
     pools: Sequence[Labelled],
@@ -255,14 +264,11 @@ def accuracy(
     Pools without text, gold answer or kind are left out. Raises InputError for gold answers that
     cannot be read.
     """
-    known: dict[tuple[str, str], Labelled] = {}
-    for one in pools:
-        if one.pool.question is not None and one.gold is not None and one.pool.kind is not None:
-            known.setdefault(one.pool.group, one)
-    talks = [prompt.messages(one.pool.question) for one in known.values() if one.pool.question]
+    known = answerable(pools)
+    talks = [prompt.messages(one.pool.question) for one in known if one.pool.question]
     made = replies(loaded, talks, decoding, draws=draws, seed=seed, batch=batch)
     right, unreadable = [], 0
-    for one, said in zip(known.values(), made, strict=True):
+    for one, said in zip(known, made, strict=True):
         grades = [_right(one, reply) for reply in said]
         unreadable += grades.count(None)
         right.append(math.fsum(each or 0 for each in grades) / len(grades))

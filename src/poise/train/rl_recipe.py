@@ -20,8 +20,8 @@ from poise.train.model import Loaded, open_adapter, with_adapter
 from poise.train.recipe import Data
 from poise.train.recipe import Recipe as Parting
 from poise.train.recipe import data as parted
+from poise.train.replies import answerable
 from poise.train.rows import render
-from poise.train.stated import answerable
 from poise.train.stating import STATED, line_of, longer
 from poise.types import Prompt
 

@@ -18,11 +18,11 @@ from poise.pools import Labelled
 from poise.rewards.judging import judged
 from poise.train.evaluating import Graded, numbers
 from poise.train.model import Loaded
-from poise.train.replies import Accuracy, replies
+from poise.train.replies import Accuracy, answerable, replies
 from poise.train.stating import READ
 from poise.types import Prompt
 
-__all__ = ["Drawn", "answerable", "drawn", "reported", "stated_numbers"]
+__all__ = ["Drawn", "drawn", "reported", "stated_numbers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +72,6 @@ class Drawn:
             none,
             none,
         )
-
-
-def answerable(pools: Sequence[Labelled]) -> list[Labelled]:
-    """One pool a question, of those that have their text, a gold answer and a kind."""
-    known: dict[tuple[str, str], Labelled] = {}
-    for one in pools:
-        if one.pool.question is not None and one.gold is not None and one.pool.kind is not None:
-            known.setdefault(one.pool.group, one)
-    return list(known.values())
 
 
 def drawn(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from itertools import chain
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +11,10 @@ from rich.console import Console
 
 from poise.cli import options
 from poise.cli.progress import count, span
-from poise.cli.selection import read_arms
 from poise.cli.train import flags
 from poise.cli.train.extra import needed
-from poise.cli.train.sets import read_sets
-from poise.cli.train.sft import Row, Steps, before_and_after, prompt_of
+from poise.cli.train.sets import read_all
+from poise.cli.train.sft import Row, Steps, before_and_after
 from poise.errors import UsageError
 
 if TYPE_CHECKING:
@@ -76,7 +74,8 @@ def prefs(
         from poise.train import prefs as training  # noqa: PLC0415 - an optional extra, heavy
         from poise.train.model import load  # noqa: PLC0415
     recipe = _recipe(given)
-    parts = _data(pools, others or (), recipe, system)
+    arms, sets, prompt = read_all(pools, others or (), system)
+    parts = training.parted(arms, sets, recipe, prompt)
     told = Steps(quiet=quiet, shown=_margin)
     told.say("loading the model")
     loaded = load(model, dtype=dtype)
@@ -90,18 +89,6 @@ def prefs(
         _print(report, as_json=True)
     else:
         _show(report, output)
-
-
-def _data(
-    pools: Sequence[Path], others: Sequence[Path], recipe: Recipe, system: str | None
-) -> Data:
-    """The pools of the files, parted. Raises InputError for bad files and mixed prompts."""
-    from poise.train.prefs import parted  # noqa: PLC0415 - an optional extra, heavy
-
-    arms = list(read_arms(pools))
-    elsewhere = read_sets(others)
-    prompt = prompt_of([*arms, *chain.from_iterable(elsewhere.values())], system)
-    return parted(arms, elsewhere, recipe, prompt)
 
 
 def _tried(loaded: Loaded, parts: Data, recipe: Recipe) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from poise.cli.output import refuse_existing, write_lines
 from poise.cli.progress import PLAIN_EVERY, span
 from poise.cli.selection import read_arm
 from poise.cli.train.extra import needed
-from poise.cli.train.sft import prompt_of
+from poise.cli.train.sets import prompt_of
 from poise.errors import InputError
 from poise.pools import Labelled, pool_record
 from poise.types import Prompt

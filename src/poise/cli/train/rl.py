@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from itertools import chain
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +11,14 @@ from rich.console import Console
 
 from poise.cli import options
 from poise.cli.progress import count, span
-from poise.cli.selection import read_arms
 from poise.cli.train import flags, rl_flags
 from poise.cli.train.extra import needed
-from poise.cli.train.sets import read_sets
-from poise.cli.train.sft import Steps, before_and_after, print_record, prompt_of
+from poise.cli.train.sets import read_all
+from poise.cli.train.sft import Steps, before_and_after, print_record
 from poise.cli.train.stated import STATED
 from poise.errors import UsageError
 
 if TYPE_CHECKING:
-    from poise.train.recipe import Data
     from poise.train.rl_recipe import Recipe
 
 SETTINGS = (
@@ -77,10 +74,11 @@ def rl(
     if output is None and not dry_run:
         raise UsageError("name the folder of this run: -o FOLDER")
     with needed():
-        from poise.train import reinforcement  # noqa: PLC0415 - an optional extra, heavy
+        from poise.train import reinforcement, rl_recipe  # noqa: PLC0415 - an optional extra
         from poise.train.model import load  # noqa: PLC0415
     recipe = _recipe(given)
-    parts = _data(pools, others or (), recipe, system)
+    arms, sets, prompt = read_all(pools, others or (), system)
+    parts = rl_recipe.data(arms, sets, recipe, prompt)
     told = Steps(quiet=quiet, shown=_shown)
     told.say("loading the model")
     loaded = load(model, dtype=dtype)
@@ -124,18 +122,6 @@ def _weight(text: str) -> tuple[str, float]:
     if not (name and given and math.isfinite(found)):
         raise UsageError(f"--reward {text}: must be NAME=WEIGHT, as in brier=1")
     return name, found
-
-
-def _data(
-    pools: Sequence[Path], others: Sequence[Path], recipe: Recipe, system: str | None
-) -> Data:
-    """The pools of the files, parted. Raises InputError for bad files and mixed prompts."""
-    from poise.train.rl_recipe import data  # noqa: PLC0415 - an optional extra, heavy
-
-    arms = list(read_arms(pools))
-    elsewhere = read_sets(others)
-    prompt = prompt_of([*arms, *chain.from_iterable(elsewhere.values())], system)
-    return data(arms, elsewhere, recipe, prompt)
 
 
 def _shown(record: Mapping[str, Any]) -> list[str]:

@@ -6,7 +6,6 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -14,18 +13,14 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table as Grid
 
-from poise.backends.llamacpp import PROMPT
 from poise.cli import options
 from poise.cli.progress import PLAIN_EVERY, count, span
-from poise.cli.selection import read_arms
 from poise.cli.train import flags
 from poise.cli.train.extra import needed
 from poise.cli.train.in_use import show_in_use
-from poise.cli.train.sets import read_sets
+from poise.cli.train.sets import read_all
 from poise.cli.train.stated import within
-from poise.errors import InputError, UsageError
-from poise.pools import Labelled
-from poise.types import Prompt
+from poise.errors import UsageError
 
 if TYPE_CHECKING:
     from poise.train.model import Loaded
@@ -98,18 +93,19 @@ def sft(
     if output is None and not dry_run:
         raise UsageError("name the folder of this run: -o FOLDER")
     with needed():
-        from poise.train import self_calibration  # noqa: PLC0415 - an optional extra, heavy
+        from poise.train import recipe, self_calibration  # noqa: PLC0415 - an optional extra
         from poise.train.model import load  # noqa: PLC0415
-    recipe = _recipe(given)
-    parts = _data(pools, others or (), recipe, system)
+    wanted = _recipe(given)
+    arms, sets, prompt = read_all(pools, others or (), system)
+    parts = recipe.data(arms, sets, wanted, prompt)
     told = Steps(quiet=quiet)
     told.say("loading the model")
     loaded = load(model, dtype=dtype)
     if output is None or dry_run:
-        print_record(_tried(loaded, parts, recipe), as_json=as_json)
+        print_record(_tried(loaded, parts, wanted), as_json=as_json)
         return
     heard: dict[str, Any] = {"say": told.say, "told": told.step}
-    report = self_calibration.run(loaded, parts, recipe, output, resume=resume, **heard)
+    report = self_calibration.run(loaded, parts, wanted, output, resume=resume, **heard)
     print_record(report, as_json=True) if as_json else show(report, output)
 
 
@@ -139,18 +135,6 @@ def _recipe(given: Mapping[str, Any]) -> Recipe:
     )
 
 
-def _data(
-    pools: Sequence[Path], others: Sequence[Path], recipe: Recipe, system: str | None
-) -> Data:
-    """The pools of the files, parted. Raises InputError for bad files and mixed prompts."""
-    from poise.train.recipe import data  # noqa: PLC0415 - an optional extra, heavy
-
-    arms = list(read_arms(pools))
-    elsewhere = read_sets(others)
-    prompt = prompt_of([*arms, *chain.from_iterable(elsewhere.values())], system)
-    return data(arms, elsewhere, recipe, prompt)
-
-
 def _tried(loaded: Loaded, parts: Data, recipe: Recipe) -> dict[str, Any]:
     """What the run would take: rows, memory, and time from batches that are tried."""
     from poise.train.estimate import estimate  # noqa: PLC0415 - an optional extra, heavy
@@ -173,21 +157,6 @@ def _tried(loaded: Loaded, parts: Data, recipe: Recipe) -> dict[str, Any]:
         "estimate": made.to_dict(),
         "in_use": {"fresh_samples": fresh},
     }
-
-
-def prompt_of(pools: Sequence[Labelled], system: str | None) -> Prompt:
-    """The prompt that the pools were drawn with, by its hash.
-
-    With ``system`` or without, with the embedded model's worked examples or without any. Raises
-    InputError where it is none of these.
-    """
-    for prompt in (Prompt(system), Prompt(system, PROMPT.examples)):
-        if all(one.pool.prompt_hash in (None, prompt.hash(one.pool.kind)) for one in pools):
-            return prompt
-    raise InputError(
-        "the pools were drawn with another prompt than a bare one or the embedded model's, or with"
-        " several; name its system message with --system"
-    )
 
 
 def print_record(record: Mapping[str, Any], *, as_json: bool) -> None:
