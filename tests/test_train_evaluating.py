@@ -17,6 +17,7 @@ from poise.errors import MissingEvidence
 from poise.pools import Labelled
 from poise.signals.evidence import Evidence
 from poise.signals.p_true import PTrue
+from poise.train.batches import last_logits
 from poise.train.evaluating import (
     Graded,
     baselines,
@@ -30,6 +31,7 @@ from poise.train.evaluating import (
 )
 from poise.train.losses import Levels
 from poise.train.model import Loaded, load
+from poise.train.prefill import behind
 from poise.train.recipe import levels_of
 from poise.train.replies import accuracy, replies
 from poise.train.rows import confidence_row
@@ -67,6 +69,30 @@ def rows(y: list[float], p: list[float], question: list[str] | None = None) -> G
 
 
 # -- one pass a row -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [(5, 6, 7, 8, 9), (5, 6, 7, 1), (5, 6, 7, 8, 9, 10, 11)],
+        [(5, 6, 7), (5, 6, 7, 8), (5, 6)],
+        [(5, 6, 7), (5, 6, 7)],
+        [(1, 2, 3), (4, 5)],
+        [(1,), (1, 2, 3)],
+        [(7, 8, 9, 10)],
+    ],
+    ids=["a start", "one is the start of another", "equal", "nothing", "one token", "one row"],
+)
+def test_what_rows_share_is_computed_once_and_changes_nothing(
+    loaded: Loaded, rows: list[tuple[int, ...]]
+) -> None:
+    loaded.model.eval()
+    with torch.inference_mode():
+        together = behind(loaded.model, rows, 0, loaded.device)
+        for place, row in enumerate(rows):
+            ids = torch.tensor([row])
+            alone = last_logits(loaded.model, ids, torch.ones_like(ids))[0, -1]
+            torch.testing.assert_close(together[place], alone, atol=1e-5, rtol=1e-4)
 
 
 def test_a_confidence_does_not_depend_on_what_shares_its_batch(

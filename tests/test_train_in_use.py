@@ -280,6 +280,46 @@ def test_better_samples_are_generation_and_not_selection() -> None:
     assert found["engines"]["fresh"] == ["(not stated)"]
 
 
+def test_what_another_engine_changes_is_not_what_training_gains() -> None:
+    """Fresh samples better than the stored ones by the engine alone, and by training as well."""
+    held = marked(60, untrained=noisy, trained=noisy)
+    control = marked(60, more=0.3, seed=7, untrained=noisy)
+    fresh = joined(
+        control, {TRAINED: [[s.signals[UNTRAINED] for s in o.pool.samples] for o in control]}
+    )
+    for cells in gains(held, fresh, AT, control)["budgets"].values():
+        assert cells["redrawn"]["majority"]["accuracy_change"]["interval"][0] > 0
+        for name in ("generation", "both"):
+            for rule in cells[name].values():
+                changes = [each for key, each in rule.items() if key.endswith("_change")]
+                assert {(each["value"], *each["interval"]) for each in changes} == {(0, 0, 0)}
+    # Without the control the same numbers would have been called a gain.
+    bare = gains(held, fresh, AT)["budgets"]["8"]["generation"]["majority"]
+    assert bare["accuracy_change"]["interval"][0] > 0
+    better = marked(60, more=0.6, seed=7, untrained=noisy, trained=noisy)
+    for cells in gains(held, better, AT, control)["budgets"].values():
+        assert cells["generation"]["majority"]["accuracy_change"]["interval"][0] > 0
+
+
+def test_what_fresh_samples_save_is_counted_against_those_of_the_same_engine() -> None:
+    held = marked(40, untrained=noisy, trained=noisy, logprob=noisy)
+    control = marked(40, more=0.3, seed=7, untrained=inverted, logprob=inverted)
+    fresh = marked(40, more=0.3, seed=8, untrained=noisy, trained=noisy)
+    found = gains(held, fresh, AT, control)
+    assert set(found["against"]["both"]) == {"majority", "untrained", "logprob"}
+    alone = gains(control_of(control), [], AT)
+    for other in ("majority", "untrained", "logprob"):
+        theirs = alone["against"]["selection"][other]["samples_of_it"]
+        assert found["against"]["both"][other]["samples_of_it"] == theirs
+        kept = gains(held, [], AT)["against"]["selection"][other]
+        assert found["against"]["selection"][other] == kept
+
+
+def control_of(pools: Sequence[Labelled]) -> list[Labelled]:
+    """As stored pools: marked with a trained confidence too."""
+    return joined(pools, {TRAINED: [[0.5] * len(one.pool.samples) for one in pools]})
+
+
 def test_budgets_are_those_that_the_samples_hold() -> None:
     assert list(made()["budgets"]) == ["4", "8", "16"]
     few = [replace(one, pool=one.pool) for one in marked(12, 9, untrained=noisy, trained=noisy)]
@@ -457,8 +497,12 @@ def test_a_run_measures_both_confidences_on_stored_and_on_fresh_samples(run: Pat
     use = told["in_use"]
     held = use["sets"]["held_out"]
     assert list(held["budgets"]) == ["4", "8"]
-    assert set(held["budgets"]["8"]) == {"untrained", "selection", "generation", "both"}
+    cells = {"untrained", "selection", "redrawn", "generation", "both"}
+    assert set(held["budgets"]["8"]) == cells
     assert held["engines"]["fresh"] == ["transformers"]
+    control = list(read_pools(run / "redrawn.held_out.jsonl.gz"))
+    assert {one.pool.model for one in control} == {told["model"]["name"]}
+    assert all(UNTRAINED in s.signals for one in control for s in one.pool.samples)
     assert told["cost"]["generation"]["questions"] == 8
     assert told["seconds"]["a_confidence"] > 0
     fresh = list(read_pools(run / "fresh.held_out.jsonl.gz"))
@@ -494,15 +538,18 @@ def resumed(model: Path, run: Path) -> dict[str, Any]:
 
 def test_fresh_samples_are_not_drawn_again_by_a_run_that_goes_on(model: Path, run: Path) -> None:
     first = json.loads((run / "report.json").read_text())["in_use"]
-    fresh = run / "fresh.held_out.jsonl.gz"
-    kept = fresh.read_bytes(), fresh.stat().st_mtime_ns
+    files = [run / f"{which}.held_out.jsonl.gz" for which in ("fresh", "redrawn")]
+    kept = [(file.read_bytes(), file.stat().st_mtime_ns) for file in files]
     assert resumed(model, run) == first
-    assert (fresh.read_bytes(), fresh.stat().st_mtime_ns) == kept
+    assert [(file.read_bytes(), file.stat().st_mtime_ns) for file in files] == kept
 
 
-def test_a_run_killed_while_drawing_ends_with_the_same_samples(model: Path, run: Path) -> None:
+@pytest.mark.parametrize("which", ["fresh", "redrawn"])
+def test_a_run_killed_while_drawing_ends_with_the_same_samples(
+    model: Path, run: Path, which: str
+) -> None:
     first = json.loads((run / "report.json").read_text())["in_use"]
-    fresh = run / "fresh.held_out.jsonl.gz"
+    fresh = run / f"{which}.held_out.jsonl.gz"
     whole, bare = fresh.read_bytes(), []
     for one in list(read_pools(fresh))[:4]:
         samples = [
@@ -569,10 +616,21 @@ def test_samples_of_two_engines_are_said_to_be(
     section = json.loads((run / "report.json").read_text())["in_use"]
     console = Console(highlight=False, width=500)
     show_in_use("held_out", section, console)
-    assert "fresh ones by transformers: a part of what" in capsys.readouterr().out
-    section["sets"]["held_out"]["engines"]["stored"] = ["transformers"]
-    show_in_use("held_out", section, console)
-    assert "fresh ones by" not in capsys.readouterr().out
+    assert "fresh ones by transformers, which drew the untrained" in capsys.readouterr().out
+
+
+def test_samples_of_one_engine_are_not_drawn_again(model: Path, tmp_path: Path) -> None:
+    alike = training_pools.pools(12, 4, kind="text")
+    alike = [replace(one, pool=replace(one.pool, engine="transformers")) for one in alike]
+    file = write_lines(tmp_path / "p.jsonl", records(alike))
+    words = ("--held-out", "0.4", "--in-use", "4", "--json")
+    tried = sft(model, file, "-o", tmp_path / "run", *words, "--dry-run")
+    done = sft(model, file, "-o", tmp_path / "run", *words)
+    assert done.code == 0, done.err
+    held = json.loads(done.out)["in_use"]["sets"]["held_out"]
+    assert "redrawn" not in held["budgets"]["4"]
+    assert not (tmp_path / "run" / "redrawn.held_out.jsonl.gz").exists()
+    assert json.loads(tried.out)["in_use"]["fresh_samples"] == 4 * held["questions"]
 
 
 def test_a_greedy_decoding_has_no_fresh_samples_and_keeps_the_stored_ones(
@@ -616,4 +674,5 @@ def test_fresh_samples_that_cannot_be_read_are_no_answers_and_no_confidence(
 def test_a_dry_run_says_how_many_fresh_samples_there_would_be(model: Path, tmp_path: Path) -> None:
     file = write_lines(tmp_path / "p.jsonl", records(training_pools.pools(8)))
     done = sft(model, file, "--dry-run", "--held-out", "0.5", "--questions", "2", "--json")
-    assert json.loads(done.out)["in_use"] == {"fresh_samples": 2 * 16}
+    # Of both models, for the pools do not state that transformers drew them.
+    assert json.loads(done.out)["in_use"] == {"fresh_samples": 2 * 2 * 16}

@@ -26,10 +26,11 @@ from poise.scoring import FloatArray
 from poise.signals.evidence import Evidence
 from poise.signals.logprob import Logprob
 from poise.signals.p_true import LEAST_MASS, PTrue
-from poise.train.batches import fill_token, last_logits
+from poise.train.batches import fill_token
 from poise.train.losses import Levels, shares
 from poise.train.model import Loaded
-from poise.train.rows import TooLong, confidence_row, padded
+from poise.train.prefill import behind
+from poise.train.rows import TooLong, confidence_row
 from poise.train.stating import STATED, stated_row
 from poise.types import Prompt
 
@@ -59,7 +60,7 @@ def confidence(
 
     Equal rows are asked once. The model is left in the mode it was in.
     """
-    distinct = sorted(set(map(tuple, rows)), key=lambda row: (len(row), row))
+    distinct = sorted(set(map(tuple, rows)))  # rows that start alike share a batch
     fill = fill_token(loaded.tokenizer)
     value = torch.tensor(levels.values, device=loaded.device)
     known: dict[tuple[int, ...], tuple[float, float]] = {}
@@ -68,14 +69,9 @@ def confidence(
     try:
         for start in range(0, len(distinct), batch):
             part = distinct[start : start + batch]
-            filled = padded(part, fill)
             with torch.inference_mode():
-                logits = last_logits(
-                    loaded.model,
-                    torch.tensor(filled.ids, device=loaded.device),
-                    torch.tensor(filled.mask, device=loaded.device),
-                )
-                share, mass = shares(logits[:, -1], levels.tokens)
+                logits = behind(loaded.model, part, fill, loaded.device)
+                share, mass = shares(logits, levels.tokens)
                 stated = (share @ value).clamp(0, 1)
             known |= dict(zip(part, zip(stated.tolist(), mass.tolist(), strict=True), strict=True))
     finally:

@@ -29,7 +29,10 @@ from poise.train.pairs import answer_probability
 from poise.train.replies import DRAWN, MAX_TOKENS, Accuracy, replies
 from poise.types import Kind, Prompt, Question, Reply, Sample
 
-__all__ = ["SIGNAL", "change", "fresh", "measured"]
+__all__ = ["ENGINE", "SIGNAL", "change", "fresh", "measured"]
+
+ENGINE = "transformers"
+"""What draws fresh samples, as their pools state it."""
 
 SIGNAL = "answer_probability"
 """The name under which the probability of its answer is stored with a sample."""
@@ -103,7 +106,7 @@ def _pool(
         options=options,
         segment=one.pool.segment,
         decoding=arm[1],
-        engine="transformers",
+        engine=ENGINE,
         prompt_hash=arm[2],
     )
     correct = tuple(_correct(sample.answer, one.gold, kind, options) for sample in samples)

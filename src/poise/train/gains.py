@@ -4,12 +4,16 @@
 
                          untrained confidence    trained confidence
     stored samples       untrained               selection
+    redrawn samples      redrawn
     fresh samples        generation              both
 
 Stored samples are the untrained model's, fresh ones the trained model's; the same rules are played
 in every cell, and each is compared with the cell ``untrained`` at the same budget, paired by
-question. Two more cells stop early by a number that needs no training: the stored samples'
-log-probability under Platt's map. Thresholds come from elsewhere. It does not know models or files.
+question. Where another engine drew the stored samples, the untrained model's are redrawn as the
+trained model's are: ``generation`` and ``both`` are compared with those, and ``redrawn`` is what
+the engine alone changes. Two more cells stop early by a number that needs no training: the stored
+samples' log-probability under Platt's map. Thresholds come from elsewhere. It does not know models
+or files.
 """
 
 from __future__ import annotations
@@ -48,6 +52,9 @@ UNTRAINED, TRAINED = "untrained", "trained"
 LOGPROBS = ("logprob", "logprob_sum")
 """Names of the untrained alternatives: log-probabilities under Platt's map."""
 
+FRESH = ("generation", "both")
+"""The cells of the trained model's samples."""
+
 REPLICATES = 1000
 
 
@@ -61,9 +68,13 @@ class _Cell:
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """The cells by name, the thresholds by confidence, and the resamples that all share."""
+    """The cells by name, the thresholds by confidence, and the resamples that all share.
+
+    ``own``: which cell has the untrained model's samples of the engine that drew the fresh ones.
+    """
 
     cells: Mapping[str, _Cell]
+    own: str
     thresholds: Mapping[str, float]
     full: int
     draws: Resamples
@@ -77,6 +88,7 @@ def gains(
     pools: Sequence[Labelled],
     fresh: Sequence[Labelled],
     thresholds: Mapping[str, float],
+    redrawn: Sequence[Labelled] = (),
     *,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -84,7 +96,9 @@ def gains(
 
     ``pools``: stored samples marked with both confidences and, where there are any, ``LOGPROBS``;
     ``fresh``: the trained model's samples of the same questions, marked with both, empty where none
-    could be drawn. ``thresholds`` by confidence. ``reason`` in place of numbers where the samples
+    could be drawn. ``thresholds`` by confidence. ``redrawn``: the untrained model's samples of the
+    questions of ``fresh``, drawn alike and marked as ``pools`` but for the trained confidence; none
+    where ``pools`` were drawn alike. ``reason`` in place of numbers where the samples
     are too few, not graded, or without confidences.
     """
     most = min((len(one.pool.samples) for one in fresh), default=BUDGETS[-1])
@@ -100,10 +114,13 @@ def gains(
     if fresh and (lost := len(had.pools) - len(kept)):
         told["left_out"]["questions whose fresh samples are not graded"] = lost
     beside = [drawn[one.pool.group] for one in kept if fresh]
-    cells = _cells(kept, beside, thresholds, had.full, seed)
+    alike = {one.pool.group: one for one in redrawn}
+    control = [alike[one.pool.group] for one in kept if redrawn]
+    cells = _cells(kept, beside, control, thresholds, had.full, seed)
     if isinstance(cells, str):
         return {**told, "reason": cells}
-    made = _Given(cells, thresholds, had.full, Resamples(len(kept), REPLICATES, seed))
+    own = "redrawn" if "redrawn" in cells else "untrained"
+    made = _Given(cells, own, thresholds, had.full, Resamples(len(kept), REPLICATES, seed))
     budgets = [budget for budget in BUDGETS if budget <= had.full]
     if "both" not in cells and "generation" not in cells:
         why = "no fresh sample states a confidence" if fresh else "no fresh samples could be drawn"
@@ -131,6 +148,7 @@ def _engines(kept: Sequence[Labelled], fresh: Sequence[Labelled]) -> dict[str, l
 def _cells(
     kept: Sequence[Labelled],
     fresh: Sequence[Labelled],
+    redrawn: Sequence[Labelled],
     thresholds: Mapping[str, float],
     full: int,
     seed: int,
@@ -153,6 +171,9 @@ def _cells(
         drawn = ordered(fresh, said, full, seed)
         both = {UNTRAINED: "generation", TRAINED: "both"}
         cells |= {both[name]: _Cell(drawn, name) for name in said}
+    if redrawn and states(redrawn, UNTRAINED):
+        said = [name for name in (UNTRAINED, *LOGPROBS) if name in there and states(redrawn, name)]
+        cells["redrawn"] = _Cell(ordered(redrawn, said, full, seed), UNTRAINED)
     return cells
 
 
@@ -160,17 +181,17 @@ def _cells(
 
 
 def _budget(given: _Given, budget: int) -> dict[str, Any]:
-    """Every cell's rules at one budget, compared with the cell ``untrained``."""
+    """Every cell's rules at one budget, compared with the untrained model's own samples."""
     rules = {name: _rules(given, name, budget) for name in given.cells}
-    first = rules["untrained"]
-    return {
-        name: {
-            rule: _numbers(given.draws, played, None if name == "untrained" else first[rule])
+    found: dict[str, Any] = {}
+    for name, each in rules.items():
+        first = rules[given.own if name in FRESH else "untrained"]
+        found[name] = {
+            rule: _numbers(given.draws, played, None if each is first else first[rule])
             | (_sureness(given.draws, each, first) if rule == "early" else {})
             for rule, played in each.items()
         }
-        for name, each in rules.items()
-    }
+    return found
 
 
 def _rules(given: _Given, name: str, budget: int) -> dict[str, Played]:
@@ -225,13 +246,6 @@ def _against(given: _Given) -> dict[str, Any]:
     Positive is saved: samples, completion tokens, and follow-ups (one a sample where a confidence
     is asked for; voting and log-probabilities ask for none).
     """
-    base = given.cells["untrained"].held
-    others: dict[str, tuple[Played, bool]] = {
-        "majority": (play(base, Fixed(given.full), Majority()), False)
-    }
-    for name in ("untrained", *LOGPROBS):
-        if name in given.cells:
-            others[name] = given.early(name, given.full), name == "untrained"
     found: dict[str, Any] = {}
     for name in ("selection", "both"):
         if name not in given.cells:
@@ -245,9 +259,20 @@ def _against(given: _Given) -> dict[str, Any]:
                 "followups": _told(given.draws.mean(theirs.samples * asks - ours.samples)),
                 "samples_of_it": _told(given.draws.mean(theirs.samples)),
             }
-            for other, (theirs, asks) in others.items()
+            for other, (theirs, asks) in _others(given, name).items()
         }
     return found
+
+
+def _others(given: _Given, name: str) -> dict[str, tuple[Played, bool]]:
+    """What a cell is held against, on the untrained model's samples; whether it asks follow-ups."""
+    base = given.cells[given.own if name in FRESH else "untrained"].held
+    others = {"majority": (play(base, Fixed(given.full), Majority()), False)}
+    for other in (UNTRAINED, *LOGPROBS):
+        if stored(other) in base.values:
+            played = early(base, other, given.thresholds[other], given.full)
+            others[other] = played, other == UNTRAINED
+    return others
 
 
 def _sweeps(given: _Given) -> dict[str, Any]:

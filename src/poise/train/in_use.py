@@ -3,6 +3,8 @@
 ::
 
     fresh.NAME.jsonl.gz   the trained model's samples of a held-out set, with the confidence of both
+    redrawn.NAME.jsonl.gz the untrained model's, drawn in the same way, where another engine drew
+                          the stored ones: what the engine changes is not a gain of training
 
 What such a file holds is not drawn again by a run that goes on. Thresholds are chosen on questions
 of the training part, those not trained on first. It does not know what the numbers are (``gains``)
@@ -30,14 +32,14 @@ from poise.signals.logprob import Logprob
 from poise.train import evaluating
 from poise.train.early import arm, is_graded, joined, thresholds
 from poise.train.folder import write_pools
-from poise.train.fresh import fresh
+from poise.train.fresh import ENGINE, fresh
 from poise.train.gains import LOGPROBS, TRAINED, UNTRAINED, gains
 from poise.train.losses import Levels
 from poise.train.model import Loaded, without_adapter
 from poise.train.recipe import Data, Recipe
 from poise.types import Sample
 
-__all__ = ["InUse", "in_use"]
+__all__ = ["InUse", "in_use", "to_draw"]
 
 Say = Callable[[str], None]
 Columns = dict[str, list[list[float | None]]]
@@ -47,6 +49,18 @@ AT_ONCE = 4
 
 SAID_EVERY = 15.0
 """Seconds between words about how far drawing is, and between keeping what was drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What every set is measured with."""
+
+    adapted: Loaded
+    given: Data
+    recipe: Recipe
+    levels: Levels
+    folder: Path
+    say: Say
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +87,11 @@ def in_use(
 
     Raises what drawing and marking raise.
     """
+    run = _Run(adapted, given, recipe, levels, folder, say)
     maps = _maps(given.labels, recipe)
     say(f"in use: thresholds on {len(given.thresholds)} questions of the training part")
     started = time.perf_counter()
-    both = _both(adapted, given.thresholds, recipe, levels)
+    both = _both(run, given.thresholds)
     taken = time.perf_counter() - started
     stated = 2 * _asked(both)
     names = (UNTRAINED, TRAINED, *maps)
@@ -85,11 +100,22 @@ def in_use(
     values = {name: each["threshold"] for name, each in chosen.get("of", {}).items()}
     sets = {}
     for name, pools in given.held_out.items():
-        drawn = _fresh(adapted, name, pools, given, recipe, levels, folder, say)
         held = _stored(folder, name, recipe, maps)
-        sets[name] = gains(held, drawn, values, seed=recipe.settings.seed)
+        drawn = _fresh(run, name, pools)
+        control = _redrawn(run, name, pools) if drawn and _of_another_engine(pools) else []
+        control = joined(control, _mapped(control, maps))
+        sets[name] = gains(held, drawn, values, control, seed=recipe.settings.seed)
     section = {"draws": recipe.in_use, "thresholds": chosen, "sets": sets}
     return InUse(section, taken / stated if stated else None)
+
+
+def to_draw(given: Data, recipe: Recipe) -> int:
+    """How many samples will be drawn."""
+    found = 0
+    for pools in given.held_out.values():
+        both = 1 + _of_another_engine(pools)
+        found += recipe.in_use * len(_asked_again(pools)) * both
+    return found
 
 
 def _asked(pools: Sequence[Labelled]) -> int:
@@ -110,16 +136,21 @@ def _trained_on(given: Data) -> int:
     return len({one.pool.group for one in given.thresholds} & trained)
 
 
-def _both(
-    adapted: Loaded, pools: Sequence[Labelled], recipe: Recipe, levels: Levels
-) -> list[Labelled]:
+def _both(run: _Run, pools: Sequence[Labelled]) -> list[Labelled]:
     """The pools with the confidence of the untrained and of the trained model."""
+    return joined(pools, {**_untrained(run, pools), TRAINED: _confidences(run, run.adapted, pools)})
+
+
+def _untrained(run: _Run, pools: Sequence[Labelled]) -> Columns:
+    with without_adapter(run.adapted) as untrained:
+        return {UNTRAINED: _confidences(run, untrained, pools)}
+
+
+def _confidences(run: _Run, loaded: Loaded, pools: Sequence[Labelled]) -> list[list[float | None]]:
+    recipe = run.recipe
     rest: dict[str, Any] = {"longest": recipe.longest, "batch": recipe.settings.batch}
-    with without_adapter(adapted) as untrained:
-        old = evaluating.marked(untrained, pools, recipe.wording, levels, **rest)
-    new = evaluating.marked(adapted, pools, recipe.wording, levels, **rest)
-    name = evaluating.column(recipe.wording)
-    return joined(pools, {UNTRAINED: _column(old, name), TRAINED: _column(new, name)})
+    marked = evaluating.marked(loaded, pools, recipe.wording, run.levels, **rest)
+    return _column(marked, evaluating.column(recipe.wording))
 
 
 def _column(pools: Sequence[Labelled], name: str) -> list[list[float | None]]:
@@ -133,39 +164,50 @@ def _stored(folder: Path, name: str, recipe: Recipe, maps: Mapping[str, Platt]) 
     return joined(old, {**columns, **_mapped(old, maps)})
 
 
-def _fresh(
-    adapted: Loaded,
-    name: str,
-    pools: Sequence[Labelled],
-    given: Data,
-    recipe: Recipe,
-    levels: Levels,
-    folder: Path,
-    say: Say,
-) -> list[Labelled]:
+def _fresh(run: _Run, name: str, pools: Sequence[Labelled]) -> list[Labelled]:
     """The trained model's samples, marked with both confidences; none where none can be drawn."""
-    place = folder / f"fresh.{name}.jsonl.gz"
-    kept = list(read_pools(place)) if place.is_file() else []
-    if kept and all(TRAINED in sample.signals for one in kept for sample in one.pool.samples):
+    place = run.folder / f"fresh.{name}.jsonl.gz"
+    if kept := _kept(place, TRAINED):
         return kept
-    asked = _can_be_drawn(arm([one for one in pools if is_graded(one)]))
-    if not asked:
-        return []
-    say(f"in use: {name}, {recipe.in_use} fresh samples of {len(asked)} questions")
-    drawn = _drawn(adapted, asked, kept, given, recipe, place, say)
-    both = _both(adapted, drawn, recipe, levels)
-    write_pools(place, both)
-    return both
+    model = checkpoint.adapted(run.adapted.name, run.folder / "adapter")
+    drawn = _both(run, _drawn(run, model, place, pools))
+    if drawn:
+        write_pools(place, drawn)
+    return drawn
 
 
-def _can_be_drawn(pools: Sequence[Labelled]) -> list[Labelled]:
+def _redrawn(run: _Run, name: str, pools: Sequence[Labelled]) -> list[Labelled]:
+    """The untrained model's samples, drawn as the trained model's are, with its confidence."""
+    place = run.folder / f"redrawn.{name}.jsonl.gz"
+    if kept := _kept(place, UNTRAINED):
+        return kept
+    with without_adapter(run.adapted):
+        drawn = _drawn(run, run.adapted.name, place, pools)
+    drawn = joined(drawn, _untrained(run, drawn))
+    write_pools(place, drawn)
+    return drawn
+
+
+def _kept(place: Path, name: str) -> list[Labelled]:
+    """What the file holds where all of it is drawn and marked with this confidence."""
+    kept = list(read_pools(place)) if place.is_file() else []
+    whole = all(name in sample.signals for one in kept for sample in one.pool.samples)
+    return kept if whole else []
+
+
+def _of_another_engine(pools: Sequence[Labelled]) -> bool:
+    """Whether the stored samples that fresh ones are compared with are another engine's."""
+    return {one.pool.engine for one in _asked_again(pools)} != {ENGINE}
+
+
+def _asked_again(pools: Sequence[Labelled]) -> list[Labelled]:
     """One pool a question, of those of one arm whose fresh samples would be alike and graded.
 
     A greedy decoding has but one sample, and what was drawn with one that is not stated cannot be
     redrawn.
     """
     known: dict[tuple[str, str], Labelled] = {}
-    for one in pools:
+    for one in arm([one for one in pools if is_graded(one)]):
         how = one.pool.decoding or {}
         drawn = how.get("temperature") or how.get("edt")
         if drawn and one.gold is not None and one.pool.question and one.pool.kind is not None:
@@ -173,36 +215,35 @@ def _can_be_drawn(pools: Sequence[Labelled]) -> list[Labelled]:
     return list(known.values())
 
 
-def _drawn(
-    adapted: Loaded,
-    asked: Sequence[Labelled],
-    kept: Sequence[Labelled],
-    given: Data,
-    recipe: Recipe,
-    place: Path,
-    say: Say,
-) -> list[Labelled]:
-    """Fresh samples, a few questions at a time, behind those that ``place`` has kept already."""
-    settings = recipe.settings
-    size = max(1, AT_ONCE * settings.batch // recipe.in_use)
-    found = list(kept)
-    model = checkpoint.adapted(adapted.name, place.parent / "adapter")
-    started = said = time.monotonic()
-    for start in range(len(kept), len(asked), size):
+def _drawn(run: _Run, model: str, place: Path, pools: Sequence[Labelled]) -> list[Labelled]:
+    """Samples of the model as it is, an arm called ``model``, behind those ``place`` has kept.
+
+    A few questions at a time; none where none can be drawn.
+    """
+    asked = _asked_again(pools)
+    draws, settings = run.recipe.in_use, run.recipe.settings
+    if asked:
+        which, _, name = place.name.removesuffix(".jsonl.gz").partition(".")
+        run.say(f"in use: {name}, {draws} {which} samples of {len(asked)} questions")
+    size = max(1, AT_ONCE * settings.batch // draws)
+    found = list(read_pools(place)) if place.is_file() else []
+    had, started = len(found), time.monotonic()
+    said = started
+    for start in range(had, len(asked), size):
         found += fresh(
-            adapted,
+            run.adapted,
             asked[start : start + size],
-            given.prompt,
+            run.given.prompt,
             model=model,
-            draws=recipe.in_use,
+            draws=draws,
             seed=Random(f"{settings.seed}:in use:{start}").getrandbits(31),  # noqa: S311
             batch=size,
         )
         now, done = time.monotonic(), len(found)
         if now - said >= SAID_EVERY and done < len(asked):
             write_pools(place, found)
-            said, left = now, (now - started) / (done - len(kept)) * (len(asked) - done)
-            say(f"fresh samples of {done} of {len(asked)} questions, ETA {left:.0f} s")
+            said, left = now, (now - started) / (done - had) * (len(asked) - done)
+            run.say(f"samples of {done} of {len(asked)} questions, ETA {left:.0f} s")
     return found
 
 

@@ -1,17 +1,47 @@
-"""Equal prompts of a batch are computed once: their keys and values, copied to every row.
+"""What the rows of a batch share is computed once: its keys and values, copied to every row.
 
-On a processor a group's replies to one question cost mostly its prompt. It does not know what the
-replies are for.
+On a processor a group's replies to one question cost mostly its prompt, and asking about them half
+of it. It does not know what the rows are for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["filled_cache", "following"]
+from poise.train.rows import padded
+
+__all__ = ["behind", "filled_cache", "following"]
+
+
+def behind(model: Any, rows: Sequence[tuple[int, ...]], fill: int, device: torch.device) -> Tensor:
+    """Logits (m, V) behind the last token of each of m rows, at least one token each.
+
+    The tokens with which all rows start are computed once; ``fill``: any token, for it is hidden.
+    """
+    # One token of every row stays, for its logits.
+    pairs = zip(min(rows), max(rows), strict=False)  # no row is further from another than these
+    alike = next((at for at, (one, other) in enumerate(pairs) if one != other), len(min(rows)))
+    shared = min(alike, min(map(len, rows)) - 1)
+    rest = padded((row[shared:] for row in rows), fill)
+    ids, shown = (torch.tensor(part, device=device) for part in (rest.ids, rest.mask))
+    cache = None
+    if shared:
+        start = torch.tensor([rows[0][:shared]], device=device).expand(len(rows), -1)
+        cache, _ = filled_cache(model, start, torch.ones_like(start))
+    whole = torch.cat([shown.new_ones(len(rows), shared), shown], dim=1)
+    logits: Tensor = model(
+        input_ids=ids,
+        attention_mask=whole,
+        position_ids=_places(whole)[:, shared:],
+        past_key_values=cache,
+        use_cache=cache is not None,
+        logits_to_keep=1,
+    ).logits
+    return logits[:, -1]
 
 
 def filled_cache(model: Any, ids: Tensor, mask: Tensor) -> tuple[Any, Tensor]:

@@ -10,7 +10,7 @@ from rich.table import Table as Grid
 
 __all__ = ["show_in_use"]
 
-CELLS = ("untrained", "selection", "generation", "both", "logprob")
+CELLS = ("untrained", "selection", "redrawn", "generation", "both", "logprob")
 
 RULES = {"early": "early", "weighted": "weighted", "best_of_n": "best of", "majority": "majority"}
 """Rules, and how their rows are called in front of the budget."""
@@ -34,12 +34,11 @@ def show_in_use(name: str, section: Mapping[str, Any], console: Console) -> None
     console.print(grid)
     if "without_fresh" in told:
         console.print(told["without_fresh"], soft_wrap=True)
-    drawn_by = told["engines"]
-    if {"generation", "both"} & {*columns} and drawn_by["fresh"] != drawn_by["stored"]:
-        stored, fresh = (", ".join(drawn_by[which]) for which in ("stored", "fresh"))
+    if "redrawn" in columns:
+        stored, fresh = (", ".join(told["engines"][which]) for which in ("stored", "fresh"))
         console.print(
-            f"stored samples are drawn by {stored}, fresh ones by {fresh}: a part of what"
-            " generation and both gain may be the engine's",
+            f"stored samples are drawn by {stored}, fresh ones by {fresh}, which drew the untrained"
+            " model's again (redrawn): generation and both are to be compared with these",
             soft_wrap=True,
         )
     of = section["thresholds"]["of"]

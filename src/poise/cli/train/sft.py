@@ -138,6 +138,7 @@ def _recipe(given: Mapping[str, Any]) -> Recipe:
 def _tried(loaded: Loaded, parts: Data, recipe: Recipe) -> dict[str, Any]:
     """What the run would take: rows, memory, and time from batches that are tried."""
     from poise.train.estimate import estimate  # noqa: PLC0415 - an optional extra, heavy
+    from poise.train.in_use import to_draw  # noqa: PLC0415
     from poise.train.model import LAYERS, with_adapter  # noqa: PLC0415
     from poise.train.recipe import levels_of, prepare  # noqa: PLC0415
 
@@ -151,11 +152,10 @@ def _tried(loaded: Loaded, parts: Data, recipe: Recipe) -> dict[str, Any]:
         seed=recipe.settings.seed,
     )
     made = estimate(adapted, prepared.items, levels, recipe.settings)
-    fresh = recipe.in_use * sum(len(pools) for pools in parts.held_out.values())
     return {
         "data": dict(prepared.counts),
         "estimate": made.to_dict(),
-        "in_use": {"fresh_samples": fresh},
+        "in_use": {"fresh_samples": to_draw(parts, recipe)},
     }
 
 
