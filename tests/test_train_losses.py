@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from poise.signals.evidence import Evidence
 from poise.signals.p_true import PTrue
 from poise.train.batches import IGNORED
-from poise.train.losses import BETA, generation, mse, shares, smooth, tokenised_brier
+from poise.train.losses import BETA, LOSSES, generation, mse, shares, smooth, tokenised_brier
 from poise.train.model import sides
 from poise.types import FollowUp, Sample, TokenLogprobs
 from tiny_model import tokenizer as tiny_tokenizer
@@ -74,6 +74,34 @@ def test_the_tokenised_brier_loss_is_least_at_the_level_nearest_the_truth(chance
     assert float(expected.min()) == pytest.approx(
         float(expected[int((levels - chance).abs().argmin())]), abs=1e-6
     )
+
+
+def test_the_tokenised_brier_loss_ends_on_one_digit_and_the_others_keep_their_spread() -> None:
+    """Without a way to tell rows apart, what each loss makes of a constant, and what is left of it.
+
+    The tokenised one is linear in the shares, so its constant is one digit with all of the
+    probability, where no gradient is left to leave it by.
+    """
+    level, target = torch.arange(10) / 9, torch.tensor([0.2, 0.9])
+    left = {}
+    for name, loss in LOSSES.items():
+        logits = torch.zeros(10, requires_grad=True)
+        descent = torch.optim.Adam([logits], lr=0.1)
+        for _ in range(1000):
+            descent.zero_grad()
+            loss(torch.softmax(logits, -1).expand(2, -1), level, target).mean().backward()
+            descent.step()
+        share = torch.softmax(logits.detach(), -1)
+        assert float(share @ level) == pytest.approx(0.55, abs=0.06)
+        # What would tell these two rows apart: the gradient of each by its own logits.
+        own = logits.detach().expand(2, -1).clone().requires_grad_()
+        loss(torch.softmax(own, -1), level, target).sum().backward()
+        left[name] = float(share.max()), float(own.grad.abs().max())  # type: ignore[union-attr]
+    assert left["tokenised_brier"][0] > 0.999
+    assert left["tokenised_brier"][1] < 1e-3
+    for name in ("smooth", "mse"):
+        assert left[name][0] < 0.6
+        assert left[name][1] > 0.02
 
 
 def test_the_generation_loss_is_the_mean_over_a_rows_own_tokens() -> None:

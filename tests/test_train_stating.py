@@ -362,7 +362,7 @@ def test_a_warm_start_reports_what_is_stated_beside_p_true(folder: Path, tmp_pat
     done = call("train", "sft", *words)
     assert done.code == 0, done.err
     told = json.loads(done.out)
-    assert told["asked"]["recipe"]["settings"]["loss"] == "tokenised_brier"
+    assert told["asked"]["recipe"]["settings"]["loss"] == "smooth"
     scored = read_pools(tmp_path / "run" / "scored.jsonl.gz")
     assert all("p_true_own" in s.signals for one in scored for s in one.pool.samples)
     for when in ("before", "after"):

@@ -75,7 +75,11 @@ def mse(share: Tensor, level: Tensor, target: Tensor) -> Tensor:
 
 
 def tokenised_brier(share: Tensor, level: Tensor, target: Tensor) -> Tensor:
-    """As ``smooth``: the squared error expected of a level drawn by its share."""
+    """As ``smooth``: the squared error expected of a level drawn by its share.
+
+    Linear in the shares: while rows cannot be told apart it moves all of them to one level, and
+    where a level has all of the probability no gradient is left.
+    """
     return (share * (level[None, :] - target[:, None]) ** 2).sum(dim=-1)
 
 

@@ -15,6 +15,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +207,13 @@ def train(
     over = None if checkpoint is None else ended(loaded, checkpoint, steps_of)
     if over is not None:
         return over
-    guard = Guard(told, steps_of, failed=_failed, watch=watch, check_every=settings.check_every)
+    guard = Guard(
+        told,
+        steps_of,
+        failed=partial(_failed, loss=settings.loss),
+        watch=watch,
+        check_every=settings.check_every,
+    )
     fill = fill_token(loaded.tokenizer)
     trainer = _Trainer(
         levels,
@@ -222,5 +229,11 @@ def train(
     return work(trainer, guard, checkpoint)
 
 
-def _failed(steps: Records) -> str | None:
-    return "the confidences became constant while their targets differ" if flat(steps) else None
+def _failed(steps: Records, loss: str) -> str | None:
+    if not flat(steps):
+        return None
+    reason = "the confidences became constant while their targets differ"
+    if loss != "tokenised_brier":
+        return reason
+    # Linear in the shares: its constant is one digit, where no gradient is left.
+    return f"{reason}; this loss is prone to end on one digit: --loss smooth"

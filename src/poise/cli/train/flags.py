@@ -58,9 +58,9 @@ Score = Annotated[
     bool, typer.Option("--score", help="Ask the untrained model for P(True) of samples first.")
 ]
 Loss = Annotated[
-    Losses | None,
+    Losses,
     typer.Option(
-        "--loss", help="Of the confidence. Default: smooth, for a stated one tokenised_brier."
+        "--loss", help="Of the confidence; tokenised_brier, of digits, is prone to end on one."
     ),
 ]
 Wording = Annotated[
