@@ -490,8 +490,13 @@ def test_a_collapse_is_seen_and_said() -> None:
 # -- signs ----------------------------------------------------------------------------------------
 
 
+def rate(count: int, error: float | None = 0.04) -> dict[str, Any]:
+    """A share of 100 replies, with its standard error over questions."""
+    return {"replies": 100, "count": count, "share": count / 100, "standard_error": error}
+
+
 def measured(accuracy: float = 0.5, brier: float = 0.15, **more: Any) -> dict[str, Any]:
-    share = {"replies": 100, "count": 20, "share": 0.2}
+    share = rate(20)
     return {
         "accuracy": {"by_question": [accuracy] * 19 + [accuracy + 0.1]},
         "in_form": {"share": 1.0},
@@ -526,6 +531,14 @@ def test_a_run_that_went_well_has_no_signs() -> None:
     assert told(measured(), measured(0.6, 0.1)) == []
 
 
+def test_replies_to_few_questions_are_not_many_opinions() -> None:
+    """The same shares of the same replies: a sign where each is of its own question, else none."""
+    assert told(measured(), measured(over_abstention=rate(40)))
+    few = {"over_abstention": rate(20, error=0.12)}
+    assert told(measured(**few), measured(over_abstention=rate(40, error=0.12))) == []
+    assert told(measured(), measured(over_abstention=rate(60, error=None))) == []
+
+
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
@@ -533,12 +546,12 @@ def test_a_run_that_went_well_has_no_signs() -> None:
         (measured(0.6), measured(0.3, 0.2), "accuracy fell by 0.300"),
         (
             measured(),
-            measured(over_abstention={"replies": 100, "count": 60, "share": 0.6}),
+            measured(over_abstention=rate(60)),
             "right answers that would be withheld rose from 20% of 100 to 60% of 100",
         ),
         (
             measured(),
-            measured(under_abstention={"replies": 100, "count": 60, "share": 0.6}),
+            measured(under_abstention=rate(60)),
             "wrong answers that would be given rose",
         ),
         (measured(), measured(in_form={"share": 0.7}), "now 70% do"),

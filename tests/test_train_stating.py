@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -290,12 +291,24 @@ def test_missing_statements_are_counted_and_in_no_mean() -> None:
 def test_abstention_is_judged_at_the_threshold() -> None:
     found = some([1, 1, 0, 0, 0, 1], [0.95, 0.35, 0.65, 0.05, None, None])
     told = reported(found, threshold=0.5)
-    assert told["over_abstention"] == {"replies": 2, "count": 1, "share": 0.5}
-    assert told["under_abstention"] == {"replies": 2, "count": 1, "share": 0.5}
+    half = {"replies": 2, "count": 1, "share": 0.5, "standard_error": None}  # of one question
+    assert told["over_abstention"] == told["under_abstention"] == half
     assert reported(found, threshold=0.0)["over_abstention"]["count"] == 0
     assert reported(found, threshold=0.96)["under_abstention"]["count"] == 0
     with pytest.raises(UsageError, match="threshold"):
         reported(found, threshold=1.0)
+
+
+def test_the_error_of_a_share_is_over_questions() -> None:
+    """Twice the same reply says no more than once; unlike ones of a question say more."""
+    chosen = [1, 0, 0, 1, 0, 0, 0, 1, 0, 0]
+    p, n = 0.3, len(chosen)
+    copied = [0.05 if each else 0.95 for each in chosen for _ in range(2)]
+    told = reported(some([1] * 2 * n, copied))["over_abstention"]
+    assert told["share"] == pytest.approx(p)
+    assert told["standard_error"] == pytest.approx(math.sqrt(p * (1 - p) / (n - 1)))
+    opposed = reported(some([1] * 2 * n, [0.05, 0.95] * n))["over_abstention"]
+    assert (opposed["share"], opposed["standard_error"]) == (0.5, 0)
 
 
 @given(st.lists(st.tuples(st.sampled_from([0, 1]), st.sampled_from(VALUES)), min_size=2))

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The real training runs on the embedded model, on two cores: some two hours. Each goes on where it
-# was stopped. Then: python benchmarks/training.py build/training/* condenses the reports.
+# The real training runs on the embedded model, on two cores: some three hours. Each goes on where
+# it was stopped. Then: python benchmarks/training.py build/training/* condenses the reports.
 set -eu
 cd "$(dirname "$0")/../.."
 poise=${POISE:-.venv/bin/poise}
@@ -15,16 +15,43 @@ fit=$pools/arithmetic_fit.jsonl.gz
     --hold-segment "hundreds * 1-digit" --hold-segment "hundreds +" \
     --eval "$pools/words.jsonl.gz" --eval "$pools/misconceptions.jsonl.gz" --resume
 
-# A stated confidence by tokenised Brier on labels.
-"$poise" train sft "$fit" -o "$out/warm" --wording stated --target labels --limit 240 --rows 400 \
-    --layers all --lr 1e-3 --batch 8 --mixed --questions 40 --check-every 0 --seed 0 --resume
+# Everything else of one kind: on its training questions, measured on its held-out ones and hundreds.
+cp "$out/main/before.held_out.jsonl.gz" "$out/heldout.jsonl.gz"
+cp "$out/main/before.segments.jsonl.gz" "$out/hundreds.jsonl.gz"
+sft() { # name, flags
+    name=$1
+    shift
+    "$poise" train sft "$out/main/scored.jsonl.gz" -o "$out/$name" --held-out 0 --limit 240 \
+        --eval "$out/heldout.jsonl.gz" --eval "$out/hundreds.jsonl.gz" --questions 40 \
+        --lr 1e-3 --batch 8 --mixed --check-every 0 --seed 0 "$@" --resume
+}
 
-# RL on stated confidences from the untrained model: three arms of equal steps.
+# What each part of the recipe does: a third of the rows, one thing changed at a time.
+ablation() { # name, flags
+    name=ablation_$1
+    shift
+    sft "$name" --rows 640 --no-balance --in-use 0 --layers all "$@"
+}
+ablation full --target ssc
+ablation labels --target labels
+ablation p_true --target p_true
+ablation consistency --target consistency
+ablation mse --target ssc --loss mse
+ablation no_generation --target ssc --weight 0
+
+# A stated confidence: the start of RL, and what the tokenised Brier score ends on instead.
+sft warm --wording stated --target ssc --rows 960 --layers all
+sft tokenised_ssc --wording stated --loss tokenised_brier --target ssc --rows 960 --layers all
+"$poise" train sft "$fit" -o "$out/tokenised_labels" --wording stated --loss tokenised_brier \
+    --target labels --limit 240 --rows 1920 --layers all --lr 1e-3 --batch 8 --mixed \
+    --questions 40 --check-every 0 --seed 0 --resume
+
+# RL on stated confidences from that start: three arms of equal steps.
 rl() { # name, rewards
     name=$1
     shift
-    "$poise" train rl "$fit" -o "$out/$name" --limit 240 --steps 15 --lr 2e-4 --mixed \
-        --questions 40 --check-every 0 --seed 0 "$@" --resume
+    "$poise" train rl "$fit" -o "$out/$name" --adapter "$out/warm" --limit 240 --steps 30 \
+        --lr 2e-4 --mixed --questions 40 --check-every 0 --seed 0 "$@" --resume
 }
 rl rl_brier --reward correctness=1 --reward brier=1 --reward formatted=.1
 rl rl_correct --reward correctness=1 --reward formatted=.1

@@ -86,12 +86,18 @@ def _abstention(each: Mapping[str, Any]) -> list[str]:
 
 
 def _rose(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """By more than two standard errors of two independent shares."""
-    if not old["replies"] or not new["replies"]:
+    """By more than two standard errors of two shares.
+
+    The greater of two errors: over questions, which replies to one question do not make smaller,
+    and as if replies were independent, which is not nil where all shares are. No, where either
+    share is of fewer than two questions.
+    """
+    errors = [each["standard_error"] for each in (old, new)]
+    if None in errors:
         return False
     both = (old["count"] + new["count"]) / (old["replies"] + new["replies"])
-    error = math.sqrt(both * (1 - both) * (1 / old["replies"] + 1 / new["replies"]))
-    return bool(new["share"] - old["share"] > 2 * error)
+    alone = math.sqrt(both * (1 - both) * (1 / old["replies"] + 1 / new["replies"]))
+    return bool(new["share"] - old["share"] > 2 * max(alone, math.hypot(*errors)))
 
 
 def _confidence(each: Mapping[str, Any]) -> list[str]:

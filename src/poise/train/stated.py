@@ -7,6 +7,7 @@ answer. A reply that states none in the form is counted, never filled in. It doe
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -135,22 +136,21 @@ def reported(found: Drawn, *, threshold: float = 0.5, seed: int = 0) -> dict[str
     ``confidence``: the numbers of ``evaluating`` over replies with an answer, beside the constant
     base rate. ``over_abstention``: of right answers, the share that would be withheld for stating
     no more than ``threshold`` in [0, 1); ``under_abstention``: of wrong ones, the share that would
-    be given. A threshold t stands for a payoff of 1 right, -t / (1 - t) wrong and 0 withheld.
-    Raises UsageError for another threshold.
+    be given; their standard errors are over questions. A threshold t stands for a payoff of 1
+    right, -t / (1 - t) wrong and 0 withheld. Raises UsageError for another threshold.
     """
     if not 0 <= threshold < 1:
         raise UsageError(f"threshold {threshold}: must be at least 0 and below 1")
     n, stated = len(found.right), [c for c in found.confidence if c is not None]
+    rows = [
+        row
+        for row in zip(found.right, found.confidence, found.question, strict=True)
+        if row[1] is not None
+    ]
     sides = {
-        value: [
-            c
-            for right, c in zip(found.right, found.confidence, strict=True)
-            if right == value and c is not None
-        ]
+        value: [(c, question) for right, c, question in rows if right == value and c is not None]
         for value in (1, 0)
     }
-    withheld = sum(c <= threshold for c in sides[1])
-    given = sum(c > threshold for c in sides[0])
     accuracy = found.accuracy
     return {
         "accuracy": {**accuracy.to_dict(), "by_question": list(accuracy.right)},
@@ -161,11 +161,11 @@ def reported(found: Drawn, *, threshold: float = 0.5, seed: int = 0) -> dict[str
         "tokens": {"replies": n, "mean": sum(found.tokens) / n if n else None},
         "spread": {"replies": len(stated), "deviation": float(np.std(stated)) if stated else None},
         "confidence": numbers(found.graded, seed=seed),
-        "right": _mean(sides[1]),
-        "wrong": _mean(sides[0]),
+        "right": _mean([c for c, _ in sides[1]]),
+        "wrong": _mean([c for c, _ in sides[0]]),
         "threshold": threshold,
-        "over_abstention": _share(withheld, len(sides[1])),
-        "under_abstention": _share(given, len(sides[0])),
+        "over_abstention": _share([(c <= threshold, of) for c, of in sides[1]]),
+        "under_abstention": _share([(c > threshold, of) for c, of in sides[0]]),
     }
 
 
@@ -177,5 +177,14 @@ def _mean(values: Sequence[float]) -> dict[str, Any]:
     return {"replies": len(values), "mean": math.fsum(values) / len(values) if values else None}
 
 
-def _share(count: int, n: int) -> dict[str, Any]:
-    return {"replies": n, "count": count, "share": count / n if n else None}
+def _share(rows: Sequence[tuple[bool, tuple[str, str]]]) -> dict[str, Any]:
+    """The share of rows that are true; its standard error as a ratio of sums over questions."""
+    n, count = len(rows), sum(true for true, _ in rows)
+    share = count / n if n else None
+    residuals: dict[tuple[str, str], float] = defaultdict(float)
+    for true, question in rows:
+        residuals[question] += true - (share or 0)
+    q = len(residuals)
+    square = math.fsum(each**2 for each in residuals.values())
+    error = math.sqrt(q / (q - 1) * square) / n if q > 1 else None
+    return {"replies": n, "count": count, "share": share, "standard_error": error}
