@@ -54,23 +54,31 @@ def steps(report: Mapping[str, Any]) -> list[dict[str, float]]:
 
 
 def row(name: str, report: Mapping[str, Any]) -> list[str]:
-    """Lines of the table: each set measured, before and after."""
+    """Lines of the table: each set measured, before and after; what is stated on a line of its own.
+
+    ECE (by chance alone), Brier (base rate), AUROC, and the accuracy of fresh samples.
+    """
     lines = []
     for which, each in report["evaluation"].items():
-        cells = []
-        for when in ("before", "after"):
-            told = each[when].get("confidence") or each[when].get("stated", {})
-            told = told.get("confidence", told)
-            if "brier" not in told:
-                cells.append("-")
-                continue
-            cells.append(
-                f"ECE {told['ece']:.3f} ({told['ece_floor']['mean']:.3f})"
-                f" Brier {told['brier']['value']:.3f} ({told['base_brier']:.3f})"
-                f" AUROC {told['auroc']['value']:.3f}"
-            )
-        lines.append(f"{name:16s} {which:15s} {' -> '.join(cells)}")
+        for part in ("", "stated"):
+            cells = [_cell(each[when], part) for when in ("before", "after")]
+            if any(cells):
+                what = f"{which} {part}".strip()
+                lines.append(f"{name:22s} {what:17s} {' -> '.join(cells)}")
     return lines
+
+
+def _cell(measured: Mapping[str, Any], part: str) -> str:
+    own = measured.get(part, {}) if part else measured
+    told, accuracy = own.get("confidence", {}), own.get("sampled", own.get("accuracy", {}))
+    if "brier" not in told:
+        return ""
+    rank = told["auroc"]["value"]
+    return (
+        f"ECE {told['ece']:.3f} ({told['ece_floor']['mean']:.3f})"
+        f" Brier {told['brier']['value']:.3f} ({told['base_brier']:.3f})"
+        f" AUROC {math.nan if rank is None else rank:.3f} right {accuracy['accuracy']:.3f}"
+    )
 
 
 def main() -> None:

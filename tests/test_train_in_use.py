@@ -536,9 +536,10 @@ def resumed(model: Path, run: Path) -> dict[str, Any]:
     return found
 
 
-def test_fresh_samples_are_not_drawn_again_by_a_run_that_goes_on(model: Path, run: Path) -> None:
+def test_a_run_that_goes_on_draws_and_measures_nothing_again(model: Path, run: Path) -> None:
     first = json.loads((run / "report.json").read_text())["in_use"]
-    files = [run / f"{which}.held_out.jsonl.gz" for which in ("fresh", "redrawn")]
+    files = [run / f"{which}.held_out.jsonl.gz" for which in ("fresh", "redrawn", "after")]
+    files += [run / "before.json", run / "after.json"]
     kept = [(file.read_bytes(), file.stat().st_mtime_ns) for file in files]
     assert resumed(model, run) == first
     assert [(file.read_bytes(), file.stat().st_mtime_ns) for file in files] == kept

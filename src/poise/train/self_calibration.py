@@ -8,6 +8,7 @@ Everything lands in one folder, and a run that was killed goes on from there::
     before.NAME.jsonl.gz held-out pools with the untrained model's confidence as a stored signal
     checkpoints/         the Trainer's
     adapter/             the trained adapter
+    after.json           the numbers of the trained model
     after.NAME.jsonl.gz  the same pools with the trained model's confidence
     fresh.NAME.jsonl.gz  the trained model's own samples, with the confidence of both
     report.json          all of it
@@ -102,10 +103,7 @@ def run(
     trained = _trained(adapted, prepared, levels, recipe, folder, given, **rest)
     seconds["training"] = trained.seconds
     started = time.monotonic()
-    after = {
-        name: _measure(adapted, name, pools, given.prompt, recipe, levels, folder, "after", say)
-        for name, pools in given.held_out.items()
-    }
+    after = _after(adapted, given, recipe, levels, folder, say)
     seconds["after"] = time.monotonic() - started
     report: dict[str, Any] = {
         "schema": 1,
@@ -276,6 +274,21 @@ def _before(
     greedy = _greedy(_decoding(loaded, pools, recipe))
     watched = accuracy(loaded, pools, given.prompt, greedy, batch=settings.batch).right
     found = {"sets": sets, "watched": list(watched)}
+    write_record(place, found)
+    return found
+
+
+def _after(
+    loaded: Loaded, given: Data, recipe: Recipe, levels: Levels, folder: Path, say: Say
+) -> dict[str, Any]:
+    """The trained model's numbers by set, measured once in a run's life."""
+    place = folder / "after.json"
+    if place.is_file():
+        return read_record(place)
+    found = {
+        name: _measure(loaded, name, pools, given.prompt, recipe, levels, folder, "after", say)
+        for name, pools in given.held_out.items()
+    }
     write_record(place, found)
     return found
 
