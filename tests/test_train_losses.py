@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -53,6 +54,24 @@ def test_smooth_is_a_square_near_the_target_and_a_line_far_from_it(p: float, y: 
     target = torch.tensor([y])
     assert float(smooth(share, level, target)) == pytest.approx(wanted, abs=1e-6)
     assert float(mse(share, level, target)) == pytest.approx(gap * gap, abs=1e-6)
+
+
+@given(st.floats(0.02, 0.98))
+def test_of_labels_the_square_is_proper_and_smooth_is_not(chance: float) -> None:
+    """Where a constant confidence has its least expected loss on labels right with this chance."""
+    tried = torch.linspace(0, 1, 2001, dtype=torch.float64)
+    share, level = torch.stack([tried, 1 - tried], dim=-1), torch.tensor([1.0, 0.0]).double()
+
+    def least(loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]) -> float:
+        right, wrong = (loss(share, level, torch.full((2001,), y).double()) for y in (1.0, 0.0))
+        return float(tried[int((chance * right + (1 - chance) * wrong).argmin())])
+
+    assert least(mse) == pytest.approx(chance, abs=1e-3)
+    rare = min(chance, 1 - chance)
+    if rare < 0.48:  # at one half it is flat in between
+        taught = BETA * rare / (1 - rare)
+        assert least(smooth) == pytest.approx(taught if chance < 0.5 else 1 - taught, abs=1e-3)
+        assert abs(least(smooth) - chance) > 0.01
 
 
 @given(st.lists(st.floats(0.0625, 1, width=32), min_size=10, max_size=10), UNIT)

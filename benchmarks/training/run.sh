@@ -1,9 +1,10 @@
 #!/bin/sh
-# The real training runs on the embedded model, on two cores: some three hours. Each goes on where
+# The real training runs on the embedded model, on two cores: some four hours. Each goes on where
 # it was stopped. Then: python benchmarks/training.py build/training/* condenses the reports.
 set -eu
 cd "$(dirname "$0")/../.."
 poise=${POISE:-.venv/bin/poise}
+python=${PYTHON:-.venv/bin/python}
 pools=benchmarks/pools
 out=build/training
 mkdir -p "$out"
@@ -18,30 +19,47 @@ fit=$pools/arithmetic_fit.jsonl.gz
 # Everything else of one kind: on its training questions, measured on its held-out ones and hundreds.
 cp "$out/main/before.held_out.jsonl.gz" "$out/heldout.jsonl.gz"
 cp "$out/main/before.segments.jsonl.gz" "$out/hundreds.jsonl.gz"
-sft() { # name, flags
-    name=$1
-    shift
-    "$poise" train sft "$out/main/scored.jsonl.gz" -o "$out/$name" --held-out 0 --limit 240 \
+sft() { # pool, name, flags
+    from=$1
+    name=$2
+    shift 2
+    "$poise" train sft "$from" -o "$out/$name" --held-out 0 \
         --eval "$out/heldout.jsonl.gz" --eval "$out/hundreds.jsonl.gz" --questions 40 \
         --lr 1e-3 --batch 8 --mixed --check-every 0 --seed 0 "$@" --resume
 }
+scored=$out/main/scored.jsonl.gz
 
 # What each part of the recipe does: a third of the rows, one thing changed at a time.
-ablation() { # name, flags
-    name=ablation_$1
-    shift
-    sft "$name" --rows 640 --no-balance --in-use 0 --layers all "$@"
+ablation() { # pool, name, flags
+    from=$1
+    name=ablation_$2
+    shift 2
+    sft "$from" "$name" --rows 640 --no-balance --in-use 0 --layers all "$@"
 }
-ablation full --target ssc
-ablation labels --target labels
-ablation p_true --target p_true
-ablation consistency --target consistency
-ablation mse --target ssc --loss mse
-ablation no_generation --target ssc --weight 0
+ablation "$scored" full --target ssc --limit 240
+ablation "$scored" labels --target labels --limit 240
+ablation "$scored" p_true --target p_true --limit 240
+ablation "$scored" consistency --target consistency --limit 240
+ablation "$scored" mse --target ssc --loss mse --limit 240
+ablation "$scored" no_generation --target ssc --weight 0 --limit 240
+
+# Samples drawn with entropy-based dynamic temperature, and as they were stored: 80 questions.
+"$python" - "$scored" > "$out/questions.jsonl" << 'END'
+import gzip, json, sys
+for line in gzip.open(sys.argv[1], "rt", encoding="utf-8"):
+    made = json.loads(line)
+    kept = {name: made[name] for name in ("question", "gold", "kind", "segment")}
+    print(json.dumps({**kept, "id": made["question_id"]}))
+END
+"$poise" sample "$out/questions.jsonl" --limit 80 -n 16 -m transformers: --edt .8,.8,1 \
+    --dataset arithmetic_fit -o "$out/edt.jsonl" --resume
+ablation "$out/edt.jsonl" edt --target ssc --score
+ablation "$scored" no_edt --target ssc --limit 80
 
 # A stated confidence: the start of RL, and what the tokenised Brier score ends on instead.
-sft warm --wording stated --target ssc --rows 960 --layers all
-sft tokenised_ssc --wording stated --loss tokenised_brier --target ssc --rows 960 --layers all
+stated="--wording stated --target ssc --limit 240 --rows 960 --layers all"
+sft "$scored" warm $stated
+sft "$scored" tokenised_ssc $stated --loss tokenised_brier
 "$poise" train sft "$fit" -o "$out/tokenised_labels" --wording stated --loss tokenised_brier \
     --target labels --limit 240 --rows 1920 --layers all --lr 1e-3 --batch 8 --mixed \
     --questions 40 --check-every 0 --seed 0 --resume

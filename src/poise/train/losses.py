@@ -65,12 +65,16 @@ def shares(logits: Tensor, tokens: Sequence[Sequence[int]]) -> tuple[Tensor, Ten
 
 
 def smooth(share: Tensor, level: Tensor, target: Tensor) -> Tensor:
-    """``share`` (m, K), ``level`` (K,), ``target`` (m,), all in [0, 1] -> loss (m,)."""
+    """``share`` (m, K), ``level`` (K,), ``target`` (m,), all in [0, 1] -> loss (m,).
+
+    Not proper: of labels that are right with chance q < 1/2 its least expected value is at
+    beta q / (1 - q), and the same from above. For soft targets, not for labels.
+    """
     return functional.smooth_l1_loss(share @ level, target, beta=BETA, reduction="none")
 
 
 def mse(share: Tensor, level: Tensor, target: Tensor) -> Tensor:
-    """As ``smooth``, squared error."""
+    """As ``smooth``, squared error; proper: least at the mean of the targets, labels or not."""
     return (share @ level - target) ** 2
 
 

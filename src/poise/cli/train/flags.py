@@ -58,9 +58,11 @@ Score = Annotated[
     bool, typer.Option("--score", help="Ask the untrained model for P(True) of samples first.")
 ]
 Loss = Annotated[
-    Losses,
+    Losses | None,
     typer.Option(
-        "--loss", help="Of the confidence; tokenised_brier, of digits, is prone to end on one."
+        "--loss",
+        help="Of the confidence. Default: smooth, for labels mse. tokenised_brier, of digits, is"
+        " prone to end on one.",
     ),
 ]
 Wording = Annotated[

@@ -54,7 +54,7 @@ def sft(
     dry_run: flags.DryRun = False,  # noqa: FBT002 - a flag
     target: flags.Target = flags.Targets.SSC,
     score: flags.Score = False,  # noqa: FBT002 - a flag
-    loss: flags.Loss = flags.Losses.SMOOTH,
+    loss: flags.Loss = None,
     wording: flags.Wording = flags.Wordings.OWN,
     weight: flags.Weight = 0.1,
     threshold: flags.Threshold = 0.75,
@@ -117,6 +117,8 @@ def _recipe(given: Mapping[str, Any]) -> Recipe:
     stated = given["wording"] is flags.Wordings.STATED
     if given["answer_above"] is not None and not stated:
         raise UsageError("--answer-above is about a stated confidence: --wording stated")
+    labels = given["target"] is flags.Targets.LABELS
+    own = flags.Losses.MSE if labels else flags.Losses.SMOOTH  # which labels teach a falsehood
     fresh = given["in_use"]
     return Recipe(
         **{name: given[name] for name in RECIPE},
@@ -128,7 +130,7 @@ def _recipe(given: Mapping[str, Any]) -> Recipe:
         segments=tuple(given["segments"] or ()),
         settings=Settings(
             **{name: given[name] for name in SETTINGS},
-            loss=given["loss"].value,
+            loss=(given["loss"] or own).value,
             report_to=tuple(given["report_to"] or ()),
         ),
     )
