@@ -255,7 +255,7 @@ def test_every_ablation_runs_to_its_end(
     assert told["data"]["balanced"] == ("labels" not in words and "--no-balance" not in words)
     assert len(told["steps"]) == 2
     named = words[words.index("--loss") + 1] if "--loss" in words else None
-    proper = "mse" if "labels" in words else "smooth"
+    proper = "log" if "labels" in words else "smooth"
     assert told["asked"]["recipe"]["settings"]["loss"] == (named or proper)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from poise.signals.evidence import Evidence
 from poise.signals.p_true import PTrue
 from poise.train.batches import IGNORED
-from poise.train.losses import BETA, LOSSES, generation, mse, shares, smooth, tokenised_brier
+from poise.train.losses import BETA, LOSSES, generation, log, mse, shares, smooth, tokenised_brier
 from poise.train.model import sides
 from poise.types import FollowUp, Sample, TokenLogprobs
 from tiny_model import tokenizer as tiny_tokenizer
@@ -57,7 +57,7 @@ def test_smooth_is_a_square_near_the_target_and_a_line_far_from_it(p: float, y: 
 
 
 @given(st.floats(0.02, 0.98))
-def test_of_labels_the_square_is_proper_and_smooth_is_not(chance: float) -> None:
+def test_of_labels_log_and_square_are_proper_and_smooth_is_not(chance: float) -> None:
     """Where a constant confidence has its least expected loss on labels right with this chance."""
     tried = torch.linspace(0, 1, 2001, dtype=torch.float64)
     share, level = torch.stack([tried, 1 - tried], dim=-1), torch.tensor([1.0, 0.0]).double()
@@ -67,11 +67,35 @@ def test_of_labels_the_square_is_proper_and_smooth_is_not(chance: float) -> None
         return float(tried[int((chance * right + (1 - chance) * wrong).argmin())])
 
     assert least(mse) == pytest.approx(chance, abs=1e-3)
+    assert least(log) == pytest.approx(chance, abs=1e-3)
     rare = min(chance, 1 - chance)
     if rare < 0.48:  # at one half it is flat in between
         taught = BETA * rare / (1 - rare)
         assert least(smooth) == pytest.approx(taught if chance < 0.5 else 1 - taught, abs=1e-3)
         assert abs(least(smooth) - chance) > 0.01
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("target", [0.0, 1.0])
+def test_only_the_log_loss_leaves_a_certainty_that_is_wrong(name: str, target: float) -> None:
+    """The gradient by the logit of a P(True) that is all but certain of the other side."""
+    logit = torch.tensor([12.0 if target == 0 else -12.0], requires_grad=True)
+    share = torch.softmax(torch.stack([logit, torch.zeros(1)], dim=-1), dim=-1)
+    LOSSES[name](share, torch.tensor([1.0, 0.0]), torch.tensor([target])).sum().backward()
+    assert logit.grad is not None
+    steep = abs(float(logit.grad))
+    assert (steep > 0.999) if name == "log" else (steep < 1e-4)
+
+
+@given(UNIT, st.floats(-200, 200))
+def test_the_log_loss_is_finite_and_has_finite_gradients(y: float, of: float) -> None:
+    logit = torch.tensor([of], requires_grad=True)
+    share = torch.softmax(torch.stack([logit, torch.zeros(1)], dim=-1), dim=-1)
+    found = log(share, torch.tensor([1.0, 0.0]), torch.tensor([y]))
+    found.sum().backward()
+    assert bool(torch.isfinite(found).all())
+    assert logit.grad is not None
+    assert bool(torch.isfinite(logit.grad).all())
 
 
 @given(st.lists(st.floats(0.0625, 1, width=32), min_size=10, max_size=10), UNIT)

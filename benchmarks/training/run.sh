@@ -37,7 +37,9 @@ ablation() { # pool, name, flags
     sft "$from" "$name" --rows 640 --no-balance --in-use 0 --layers all "$@"
 }
 ablation "$scored" full --target ssc --limit 240
-ablation "$scored" labels --target labels --limit 240
+ablation "$scored" labels_smooth --target labels --loss smooth --limit 240
+ablation "$scored" labels_mse --target labels --loss mse --limit 240
+ablation "$scored" labels_log --target labels --loss log --limit 240
 ablation "$scored" p_true --target p_true --limit 240
 ablation "$scored" consistency --target consistency --limit 240
 ablation "$scored" mse --target ssc --loss mse --limit 240

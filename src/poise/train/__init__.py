@@ -4,7 +4,7 @@
 ``targets``            what a confidence should become: soft self-consistency, P(True), labels
 ``rows``, ``batches``  samples -> token rows -> tensors and logits
 ``order``              which rows share a batch
-``losses``             SmoothL1, squared error, tokenised Brier, cross-entropy
+``losses``             SmoothL1, squared, log, tokenised Brier, generation loss
 ``loop``, ``folder``   what every run shares: settings, checkpoints, giving up; its folder
 ``sft``                confidence training: LoRA, its loss, collapse
 ``pairs``, ``dpo``     samples -> preference pairs; training on them

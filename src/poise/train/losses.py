@@ -5,6 +5,7 @@
                          probability of all those tokens together
 ``smooth``               SmoothL1(sum_k s_k level_k, target), beta 0.25
 ``mse``                  (sum_k s_k level_k - target)^2
+``log``                  -[target ln c + (1 - target) ln(1 - c)], c = sum_k s_k level_k
 ``tokenised_brier``      sum_k s_k (level_k - target)^2 (ConfTuner)
 ``generation``           cross-entropy of the response's tokens, mean over each row's own
 =======================  =======================================================================
@@ -31,11 +32,15 @@ __all__ = [
     "LOSSES",
     "Levels",
     "generation",
+    "log",
     "mse",
     "shares",
     "smooth",
     "tokenised_brier",
 ]
+
+LEAST = 1e-30
+"""The smallest confidence, and doubt, of which a logarithm is taken."""
 
 BETA = 0.25
 """Where SmoothL1 turns from a square into a line."""
@@ -78,6 +83,17 @@ def mse(share: Tensor, level: Tensor, target: Tensor) -> Tensor:
     return (share @ level - target) ** 2
 
 
+def log(share: Tensor, level: Tensor, target: Tensor) -> Tensor:
+    """As ``smooth``, cross-entropy in nats; proper.
+
+    The squares lose their gradient where a confidence is near 0 or 1, right or wrong; this keeps it
+    where it is wrong.
+    """
+    sure = (share @ level).clamp(min=LEAST)
+    doubtful = (share @ (1 - level)).clamp(min=LEAST)
+    return -(target * sure.log() + (1 - target) * doubtful.log())
+
+
 def tokenised_brier(share: Tensor, level: Tensor, target: Tensor) -> Tensor:
     """As ``smooth``: the squared error expected of a level drawn by its share.
 
@@ -103,6 +119,7 @@ def generation(logits: Tensor, labels: Tensor) -> Tensor:
 LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "smooth": smooth,
     "mse": mse,
+    "log": log,
     "tokenised_brier": tokenised_brier,
 }
 """Confidence losses by the name under which commands know them."""

@@ -23,6 +23,7 @@ class Losses(StrEnum):
 
     SMOOTH = "smooth"
     MSE = "mse"
+    LOG = "log"
     TOKENISED_BRIER = "tokenised_brier"
 
 
@@ -61,7 +62,7 @@ Loss = Annotated[
     Losses | None,
     typer.Option(
         "--loss",
-        help="Of the confidence. Default: smooth, for labels mse. tokenised_brier, of digits, is"
+        help="Of the confidence. Default: smooth, for labels log. tokenised_brier, of digits, is"
         " prone to end on one.",
     ),
 ]

@@ -118,7 +118,7 @@ def _recipe(given: Mapping[str, Any]) -> Recipe:
     if given["answer_above"] is not None and not stated:
         raise UsageError("--answer-above is about a stated confidence: --wording stated")
     labels = given["target"] is flags.Targets.LABELS
-    own = flags.Losses.MSE if labels else flags.Losses.SMOOTH  # which labels teach a falsehood
+    own = flags.Losses.LOG if labels else flags.Losses.SMOOTH  # which is not proper for labels
     fresh = given["in_use"]
     return Recipe(
         **{name: given[name] for name in RECIPE},
