@@ -29,6 +29,9 @@ sft() { # pool, name, flags
 }
 scored=$out/main/scored.jsonl.gz
 
+# Labels by the log loss, at the size of the first run.
+sft "$scored" labels --target labels --limit 240 --rows 1920 --no-balance --in-use 0 --layers all
+
 # What each part of the recipe does: a third of the rows, one thing changed at a time.
 ablation() { # pool, name, flags
     from=$1
