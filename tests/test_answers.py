@@ -125,9 +125,9 @@ LONG = {
 @pytest.mark.parametrize("name", LONG)
 @pytest.mark.parametrize("kind", Kind)
 def test_a_hundred_kilobytes_of_anything_are_read_in_under_a_second(name, kind):
-    begun = time.perf_counter()
+    begun = time.process_time()  # of this process alone: another job on the machine is no defect
     read(Reply(LONG[name]), kind, CITIES if kind is CHOICE else None)
-    assert time.perf_counter() - begun < 1.0
+    assert time.process_time() - begun < 1.0
 
 
 @pytest.mark.parametrize("kind", Kind)
