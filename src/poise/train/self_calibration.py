@@ -11,6 +11,7 @@ Everything lands in one folder, and a run that was killed goes on from there::
     after.json           the numbers of the trained model
     after.NAME.jsonl.gz  the same pools with the trained model's confidence
     fresh.NAME.jsonl.gz  the trained model's own samples, with the confidence of both
+    redrawn.NAME.jsonl.gz the untrained model's, where another engine drew the stored ones
     report.json          all of it
 
 The marked pools can be replayed: samples are the same, only the confidences differ. It does not
